@@ -1,0 +1,52 @@
+"""Installs as `callsheet`; the folders at the top are linked below src/callsheet."""
+
+from setuptools import find_packages, setup
+
+# dm-launchpad links against TensorFlow 2.8 and has no wheel past Python 3.10;
+# requirements.lock holds the whole set that was seen to work together there.
+OLD = 'python_version < "3.11"'
+
+setup(
+  name='callsheet',
+  version='0.1.0',
+  description='Program graphs for reinforcement learning: declare once, launch anywhere',
+  long_description=open('README.md', encoding='utf-8').read(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  package_dir={'': 'src'},
+  packages=find_packages('src'),
+  package_data={'callsheet': ['py.typed']},
+  python_requires='>=3.10',
+  install_requires=[
+    f'dm-launchpad==0.5.2; {OLD}',
+    f'dm-reverb==0.7.2; {OLD}',
+    f'tensorflow-cpu==2.8.4; {OLD}',
+    f'protobuf==3.19.6; {OLD}',
+    f'numpy==1.26.4; {OLD}',
+    f'jax==0.6.2; {OLD}',
+    f'chex==0.1.90; {OLD}',
+    'numpy>=1.26',
+    'jax>=0.6.2',
+    'dm-haiku>=0.0.17',
+    'optax>=0.2.8',
+    'rlax>=0.1.7',
+    'dm-env>=1.6',
+    'absl-py>=2.1',
+    'cloudpickle>=3.0',
+    'gymnasium>=1.1',
+    'matplotlib>=3.9',
+    'orbax-checkpoint>=0.11',
+    'rich>=13',
+  ],
+  extras_require={
+    'dev': [
+      'hypothesis>=6',
+      'mypy>=1.15',
+      'psutil>=6',
+      'pytest>=8',
+      'pytest-timeout>=2.3',
+      'ruff>=0.9',
+    ]
+  },
+  entry_points={'console_scripts': ['callsheet = callsheet.commands.main:main']},
+)

@@ -1,0 +1,1 @@
+"""Program graphs for reinforcement learning: declare once, launch anywhere."""
