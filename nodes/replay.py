@@ -1,0 +1,125 @@
+"""The replay between actors and learners: blocks of columns in, batches of columns out.
+
+Two engines stand behind it: `callsheet.nodes.reverb_replay` has dm-reverb's own server;
+an agent can't tell which one it was given. What every engine checks is in
+`callsheet.nodes.replay_checks`, how it holds actors and learners in proportion in
+`callsheet.nodes.limiting`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsheet.agents.base import Batch
+from callsheet.calls import blocking
+from callsheet.nodes.limiting import LimiterState
+
+
+class Sample(NamedTuple):
+  """K batches of B items, drawn one by one.
+
+  Attributes:
+    batch: columns `[K, B, ...]` as they were written, `probabilities` `[K, B]` float32
+      and `table_size` `[K]` int32, both as they were when the item was drawn.
+    keys: `[K, B]` uint64, to hand back to `update_priorities`.
+  """
+
+  batch: Batch
+  keys: NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class TableStatistics:
+  """How a table stands.
+
+  Attributes:
+    size: items stored.
+    max_size: items that fit; the oldest goes first.
+    inserted: items written, those before a restored checkpoint included.
+    sampled: items drawn, likewise.
+    samples_per_insert: `sampled / inserted`; nan before the first insert.
+    credit: samples that may still be drawn before the limiter holds the learner; inf
+      where nothing bounds them.
+    state: who waits, if anybody comes.
+  """
+
+  size: int
+  max_size: int
+  inserted: int
+  sampled: int
+  samples_per_insert: float
+  credit: float
+  state: LimiterState
+
+
+class Replay(Protocol):
+  """What actors and learners see of a replay, whatever the engine."""
+
+  @blocking
+  def insert(
+    self,
+    table: str,
+    columns: Mapping[str, NDArray[np.generic]],
+    priorities: NDArray[np.floating[Any]] | None = None,
+  ) -> int:
+    """Stores N items; waits, item by item, while the limiter holds actors back.
+
+    Args:
+      table: its name.
+      columns: `[N, ...]` each, exactly the table's columns, dtypes and item shapes.
+      priorities: `[N]`, at least 0; None gives each the highest priority that the
+        table has seen so far, 1.0 at first.
+
+    Returns:
+      N, once all are stored.
+
+    Raises:
+      ValueError: the block doesn't fit the table; nothing was stored.
+      CallCancelled: the replay stops; some of the block may have been stored.
+    """
+    ...
+
+  @blocking
+  def sample(self, table: str, batch_size: int, num_batches: int = 1) -> Sample:
+    """Draws K = `num_batches` times B = `batch_size` items, with replacement.
+
+    Waits, item by item, while the limiter holds learners back.
+
+    Raises:
+      ValueError: no such table, or a size below 1.
+      CallCancelled: the replay stops.
+    """
+    ...
+
+  def update_priorities(
+    self, table: str, keys: NDArray[np.uint64], priorities: NDArray[np.floating[Any]]
+  ) -> None:
+    """Sets the priorities of items; those that have left the table are passed over.
+
+    Args:
+      table: its name.
+      keys: uint64 of any shape, as `sample` gave them; of a key that comes twice the
+        last priority holds.
+      priorities: of the same shape, at least 0.
+
+    Raises:
+      ValueError: no such table, or keys and priorities that don't fit.
+    """
+    ...
+
+  def checkpoint(self) -> str:
+    """Writes tables, items and limiters down; returns the checkpoint's folder.
+
+    Raises:
+      UsageError: this replay was given no folder for checkpoints.
+    """
+    ...
+
+  def statistics(self) -> Mapping[str, TableStatistics]:
+    """How each table stands, by name."""
+    ...
