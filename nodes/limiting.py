@@ -8,9 +8,9 @@ and an error buffer E (in samples), and D = r I - S, the samples that are owed:
 
 It is dm-reverb's `SampleToInsertRatio` (https://arxiv.org/abs/2102.04736), kept by
 every engine. A block is stored and a batch is drawn as far as the law allows and waits
-for the rest, so neither has to fit into the buffer whole. What must hold is that the two
-sides never wait for each other: D + r > r m + E and D - 1 < r m - E have no common D if
-and only if
+for the rest, so neither has to fit into the buffer whole. What must hold is that the
+two sides never wait for each other: D + r > r m + E and D - 1 < r m - E have no common
+D if and only if
 
   2 E >= 1 + r,
 
