@@ -1,0 +1,20 @@
+"""How a program runs: backends, the supervisor, and the courier between nodes."""
+
+from callsheet.launch.crew import Backend, Crew
+from callsheet.launch.launching import backend_of, launch, start
+from callsheet.launch.processes import Processes
+from callsheet.launch.supervisor import Running
+from callsheet.launch.terminal import Terminal
+from callsheet.launch.threads import Threads
+
+__all__ = [
+  'Backend',
+  'Crew',
+  'Processes',
+  'Running',
+  'Terminal',
+  'Threads',
+  'backend_of',
+  'launch',
+  'start',
+]

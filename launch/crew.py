@@ -1,0 +1,49 @@
+"""The seam: what a launch backend has to give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from callsheet.launch.addresses import AddressBook
+from callsheet.launch.events import Event
+from callsheet.programs.plan import Plan
+
+
+class Crew(Protocol):
+  """The units of one running program; the supervisor alone calls this, from one thread.
+
+  A unit is what lives and dies together: one node, or the nodes that are colocated.
+  """
+
+  book: AddressBook
+
+  def start(self, unit: str, report: Callable[[Event], None]) -> None:
+    """Starts a unit; `report` may be called from any thread, `Exited` last of all."""
+
+  def stop(self, node: str) -> None:
+    """Asks one node to end; its `Stopped` follows when it has."""
+
+  def kill(self, unit: str) -> None:
+    """Ends a unit at once; its `Exited` follows."""
+
+  def log(self, unit: str) -> str:
+    """Where the unit's output is; empty where there is no file."""
+
+  def close(self, failed: bool) -> None:
+    """Gives back what the program held, after every unit has exited."""
+
+
+class Backend(Protocol):
+  """A way to run a plan; its fields are the backend's options."""
+
+  @property
+  def name(self) -> str: ...
+
+  def open(self, plan: Plan, say: Callable[[str, str], None]) -> Crew:
+    """Makes ready to start the plan's units.
+
+    Args:
+      plan: what to run.
+      say: prints a line under a node's name.
+    """

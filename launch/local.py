@@ -1,0 +1,24 @@
+"""Addresses on this machine alone: one private folder of unix sockets a program."""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+from callsheet.launch.addresses import AddressBook
+from callsheet.programs.plan import Plan
+
+
+def local_book(plan: Plan, folder: str, deadline: float | None) -> AddressBook:
+  """Gives every node a socket in `folder`, which must be ours alone and short.
+
+  Args:
+    plan: whose nodes.
+    folder: a private folder; the path of a unix socket ends at 107 bytes.
+    deadline: seconds for a call that names none.
+  """
+  addresses = {
+    node.name: f'unix:{os.path.join(folder, str(index))}'
+    for index, node in enumerate(plan.nodes)
+  }
+  return AddressBook(addresses, secrets.token_bytes(32), deadline)

@@ -1,0 +1,132 @@
+"""One life of one node: listen, build the service, serve it, run it, close it."""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from callsheet.errors import CourierError
+from callsheet.launch import courier
+from callsheet.launch.addresses import AddressBook
+from callsheet.launch.events import Event, Failed, Failure, Finished, Ready, Stopped
+from callsheet.programs.plan import NodePlan
+
+
+class Interrupted(BaseException):
+  """Raised inside a `run` that takes no `stop`, to end it."""
+
+
+class NodeLife:
+  """Lives in a thread of its own, in whatever process a backend chose.
+
+  Args:
+    node: what to build.
+    book: where the others are.
+    report: called from the node's thread with what happens to it.
+  """
+
+  def __init__(
+    self, node: NodePlan, book: AddressBook, report: Callable[[Event], None]
+  ) -> None:
+    self._node, self._book, self._report = node, book, report
+    self._stop = threading.Event()
+    self._clients: list[Any] = []
+    self._lock = threading.Lock()
+    self._interruptible = False
+    self._thread = threading.Thread(target=self._live, name=node.name, daemon=True)
+
+  def start(self) -> None:
+    """Begins the life; its events follow."""
+    self._thread.start()
+
+  def stop(self) -> None:
+    """Asks the node to come to its end; calls that could block for ever are ended."""
+    self._stop.set()
+    with self._lock:
+      for client in self._clients:
+        courier.cancel_blocking(client)
+      if self._interruptible:
+        self._raise(Interrupted)
+
+  def abort(self) -> None:
+    """Takes the node's clients away and raises in its loop."""
+    self._stop.set()
+    with self._lock:
+      for client in self._clients:
+        courier.close(client)
+    if self._thread.is_alive():
+      self._raise(Interrupted)
+
+  def join(self, timeout: float) -> bool:
+    """Waits for the end, at most `timeout` seconds; True if it came."""
+    self._thread.join(timeout)
+    return not self._thread.is_alive()
+
+  def _live(self) -> None:
+    name = self._node.name
+    server, service = None, None
+    try:
+      server = self._book.listen(name)
+      service = self._node.construct(self._client)
+      server.serve(service)
+      run = getattr(service, 'run', None)
+      self._report(Ready(name, runs=callable(run)))
+      if callable(run):
+        self._run(run)
+        self._report(Finished(name))
+      self._stop.wait()
+    except BaseException as error:
+      self._fail(error)
+    for close in (getattr(service, 'close', None), server and server.close):
+      try:
+        if callable(close):
+          close()
+      except BaseException as error:
+        self._fail(error)
+    for client in self._clients:
+      courier.close(client)
+    self._report(Stopped(name))
+
+  def _run(self, run: Callable[..., None]) -> None:
+    if 'stop' in inspect.signature(run).parameters:
+      run(stop=self._stop)
+      return
+    with self._lock:
+      if self._stop.is_set():
+        return
+      self._interruptible = True
+    try:
+      run()
+    except Interrupted:
+      if not self._stop.is_set():
+        raise
+    finally:
+      with self._lock:
+        self._interruptible = False
+        self._raise(None)
+
+  def _client(self, name: str) -> Any:
+    client = self._book.connect(name)
+    with self._lock:
+      self._clients.append(client)
+      if self._stop.is_set():
+        courier.cancel_blocking(client)
+    return client
+
+  def _fail(self, error: BaseException) -> None:
+    if self._stop.is_set() and isinstance(error, CourierError | Interrupted):
+      return
+    if isinstance(error, SystemExit) and not error.code:
+      self._report(Finished(self._node.name))
+      self._stop.wait()
+      return
+    self._report(Failed(self._node.name, Failure.of(self._node.name, error)))
+
+  def _raise(self, error: type[BaseException] | None) -> None:
+    """Raises in the node's thread at its next bytecode; None takes that back."""
+    ident = ctypes.c_ulong(self._thread.ident or 0)
+    thrown = None if error is None else ctypes.py_object(error)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, thrown)

@@ -1,0 +1,204 @@
+"""Every unit as a process of this machine.
+
+Processes are spawned, never forked: a fork would copy the launcher's threads' locks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, BinaryIO
+
+import cloudpickle
+
+from callsheet.errors import UsageError
+from callsheet.launch.devices import process_environment, unit_resources
+from callsheet.launch.events import Event, Exited
+from callsheet.launch.local import local_book
+from callsheet.launch.worker import Orders
+from callsheet.programs.plan import Plan
+
+
+@dataclass(frozen=True)
+class Processes:
+  """Runs a program as processes of this machine.
+
+  Attributes:
+    log_directory: a file for each unit's output goes here; None for a temporary folder
+      that is kept only if the program fails.
+    echo: whether output goes to the terminal too, with the node's name before it.
+    deadline: seconds for a call that names none; None to wait for ever.
+  """
+
+  log_directory: str | None = None
+  echo: bool = True
+  deadline: float | None = 60.0
+  name: str = 'processes'
+
+  def open(self, plan: Plan, say: Callable[[str, str], None]) -> ProcessCrew:
+    """See `Backend.open`."""
+    return ProcessCrew(plan, self, say)
+
+
+class ProcessCrew:
+  """See `Crew`."""
+
+  def __init__(
+    self, plan: Plan, options: Processes, say: Callable[[str, str], None]
+  ) -> None:
+    self._units = plan.units()
+    self._options, self._say = options, say
+    self._processes: dict[str, subprocess.Popen[bytes]] = {}
+    self._threads: list[threading.Thread] = []
+    self._folder = tempfile.mkdtemp(prefix='callsheet-')
+    self._logs = options.log_directory or tempfile.mkdtemp(prefix=f'{plan.name}-logs-')
+    try:
+      os.makedirs(self._logs, exist_ok=True)
+    except OSError as error:
+      shutil.rmtree(self._folder)
+      raise UsageError(
+        f'the log folder {self._logs!r} can not be made ({error.strerror}); name one '
+        'that can be written: Processes(log_directory=...)'
+      ) from None
+    self.book = local_book(plan, self._folder, options.deadline)
+
+  def start(self, unit: str, report: Callable[[Event], None]) -> None:
+    """See `Crew.start`."""
+    nodes = self._units[unit]
+    resources = unit_resources(tuple(node.resources for node in nodes))
+    environment = process_environment(resources, os.environ)
+    path = [os.path.abspath(entry) for entry in sys.path]
+    environment['PYTHONPATH'] = os.pathsep.join(path)
+    environment['PYTHONUNBUFFERED'] = '1'
+    events_read, events_write = os.pipe()
+    process = subprocess.Popen(
+      [sys.executable, '-m', 'callsheet.launch.worker', str(events_write)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      pass_fds=(events_write,),
+      env=environment,
+      start_new_session=True,
+    )
+    os.close(events_write)
+    self._processes[unit] = process
+    orders = Orders(cloudpickle.dumps(nodes), self.book, path, self._folder)
+    readers = (
+      self._thread(self._copy_output, unit, process.stdout),
+      self._thread(_read_events, os.fdopen(events_read, 'rb'), report),
+    )
+    self._thread(_follow, unit, process, readers, report)
+    try:
+      assert process.stdin is not None
+      process.stdin.write(pickle.dumps(orders))
+      process.stdin.flush()
+    except BrokenPipeError:
+      pass  # It is gone already; Exited says how.
+
+  def stop(self, node: str) -> None:
+    """See `Crew.stop`."""
+    unit = next(
+      u for u, nodes in self._units.items() if any(n.name == node for n in nodes)
+    )
+    stdin = self._processes[unit].stdin
+    try:
+      assert stdin is not None
+      stdin.write(f'{node}\n'.encode())
+      stdin.flush()
+    except BrokenPipeError:
+      pass  # It is gone already; Exited says how.
+
+  def kill(self, unit: str) -> None:
+    """Kills the unit's process and whatever it started."""
+    process = self._processes[unit]
+    if process.returncode is None:
+      _kill_group(process.pid)
+
+  def log(self, unit: str) -> str:
+    """See `Crew.log`."""
+    return os.path.join(self._logs, f'{unit.replace("/", "-")}.log')
+
+  def close(self, failed: bool) -> None:
+    """See `Crew.close`."""
+    for unit, process in self._processes.items():
+      self.kill(unit)
+      process.wait()
+    for thread in self._threads:
+      thread.join(2.0)
+    for process in self._processes.values():
+      for stream in (process.stdin, process.stdout):
+        _close(stream)
+    shutil.rmtree(self._folder, ignore_errors=True)
+    if self._options.log_directory is None and not failed:
+      shutil.rmtree(self._logs, ignore_errors=True)
+
+  def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, daemon=True, name='processes')
+    thread.start()
+    self._threads.append(thread)
+    return thread
+
+  def _copy_output(self, unit: str, output: BinaryIO) -> None:
+    with open(self.log(unit), 'ab', buffering=0) as log:
+      for line in output:
+        log.write(line)
+        if self._options.echo:
+          self._say(unit, line.decode(errors='replace').rstrip('\n'))
+
+
+def _kill_group(leader: int) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(leader, signal.SIGKILL)
+
+
+def _close(stream: IO[bytes] | None) -> None:
+  try:
+    if stream is not None:
+      stream.close()
+  except OSError:
+    pass
+
+
+def _read_events(events: BinaryIO, report: Callable[[Event], None]) -> None:
+  with events:
+    while True:
+      try:
+        report(pickle.load(events))
+      except (EOFError, pickle.UnpicklingError):  # A killed process may leave a half.
+        return
+
+
+def _follow(
+  unit: str,
+  process: subprocess.Popen[bytes],
+  readers: tuple[threading.Thread, ...],
+  report: Callable[[Event], None],
+) -> None:
+  # What the process started goes with it. Until it is reaped its number stays its own.
+  os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+  _kill_group(process.pid)
+  code = process.wait()
+  for reader in readers:
+    reader.join(1.0)
+  report(Exited(unit, _reason(code)))
+
+
+def _reason(code: int) -> str:
+  if code == 0:
+    return ''
+  if code > 0:
+    return f'its process exited with code {code}'
+  try:
+    name = signal.Signals(-code).name
+  except ValueError:
+    name = f'signal {-code}'
+  return f'its process was killed by {name}'

@@ -1,0 +1,276 @@
+"""A running program: follows its nodes, restarts them, and ends it in order."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from callsheet.errors import NodeFailed
+from callsheet.launch import courier
+from callsheet.launch.crew import Crew
+from callsheet.launch.events import (
+  Event,
+  Exited,
+  Failed,
+  Failure,
+  Finished,
+  Ready,
+  Stopped,
+)
+from callsheet.programs.handle import name_of
+from callsheet.programs.plan import Plan
+
+S = TypeVar('S')
+
+# The node that dies and those that miss it report within this many seconds.
+SETTLE = 0.5
+
+
+@dataclass
+class _Unit:
+  nodes: tuple[str, ...]
+  life: int = 0
+  restarts: int = 0
+  restart_at: float | None = None
+  alive: bool = False
+  ready: set[str] = field(default_factory=set)
+  runs: set[str] = field(default_factory=set)
+  running: set[str] = field(default_factory=set)
+  stopped: set[str] = field(default_factory=set)
+
+
+class Running:
+  """A program that was started.
+
+  Leave it through `with`: whatever happens, every node is stopped by then.
+
+  Args:
+    plan: what runs.
+    crew: the backend's units.
+    say: prints a line under a node's name.
+    grace: seconds that a node has to end by itself once asked to.
+  """
+
+  def __init__(
+    self, plan: Plan, crew: Crew, say: Callable[[str, str], None], grace: float
+  ) -> None:
+    self._plan, self._crew, self._say, self._grace = plan, crew, say, grace
+    self._events: queue.SimpleQueue[tuple[str, int, Event]] = queue.SimpleQueue()
+    self._units = {
+      name: _Unit(tuple(node.name for node in nodes))
+      for name, nodes in plan.units().items()
+    }
+    self._unit_of = {node.name: node.unit for node in plan.nodes}
+    self._failures: list[Failure] = []
+    self._settled_at: float | None = None
+    self._clients: dict[str, Any] = {}
+    self._stopping = False
+    self._over = False
+
+  def start(self) -> None:
+    """Starts every unit, those that are called before their callers."""
+    for level in reversed(self._plan.stop_order()):
+      for node in level:
+        unit = self._units[self._unit_of[node]]
+        if not unit.life:
+          self._start(self._unit_of[node])
+
+  def __enter__(self) -> Running:
+    return self
+
+  def __exit__(self, kind: object, error: object, trace: object) -> None:
+    self.stop()
+    if self._failures and error is None:
+      raise self._first_failure()
+
+  @property
+  def over(self) -> bool:
+    """Whether every node has ended."""
+    return self._over
+
+  def client(self, handle: S) -> S:
+    """A client of a running node.
+
+    Args:
+      handle: what `Program.add` returned for it.
+    """
+    name = name_of(handle)
+    if name not in self._clients:
+      self._clients[name] = self._crew.book.connect(name)
+    client: S = self._clients[name]
+    return client
+
+  def wait(self, timeout: float | None = None) -> bool:
+    """Follows the program until it ends, or for `timeout` seconds.
+
+    Returns:
+      True if the program has ended well.
+
+    Raises:
+      NodeFailed: a node failed that has no restart left.
+      KeyboardInterrupt: after Ctrl-C, once the nodes have stopped in order; a second
+        one kills them.
+    """
+    until = float('inf') if timeout is None else time.monotonic() + timeout
+    try:
+      while not self._over and (now := time.monotonic()) < until:
+        self._follow(min(until, self._next_timer()) - now)
+        if self._settled_at is not None and time.monotonic() >= self._settled_at:
+          self.stop()
+    except KeyboardInterrupt:
+      self.stop()
+      raise
+    if self._over and self._failures:
+      raise self._first_failure()
+    return self._over
+
+  def stop(self) -> None:
+    """Stops the nodes, callers before those they call, and gives everything back.
+
+    Ctrl-C meanwhile kills what is left. Does nothing the second time.
+    """
+    if self._over:
+      return
+    self._stopping = True
+    try:
+      for level in self._plan.stop_order():
+        self._stop_level(level)
+    finally:
+      for name, unit in self._units.items():
+        if unit.alive:
+          self._crew.kill(name)
+      self._follow_until(lambda: not any(u.alive for u in self._units.values()), 5.0)
+      for client in self._clients.values():
+        courier.close(client)
+      self._over = True
+      self._crew.close(failed=bool(self._failures))
+
+  def _stop_level(self, level: tuple[str, ...]) -> None:
+    def ended(node: str) -> bool:
+      unit = self._units[self._unit_of[node]]
+      return not unit.alive or node in unit.stopped
+
+    for node in level:
+      if not ended(node):
+        self._crew.stop(node)
+    if self._follow_until(lambda: all(map(ended, level)), self._grace):
+      return
+    for node in level:
+      if not ended(node):
+        self._say(node, f'did not stop within {self._grace:g} s: killed')
+        self._crew.kill(self._unit_of[node])
+
+  def _start(self, name: str) -> None:
+    unit = self._units[name]
+    unit.life += 1
+    unit.alive, unit.restart_at = True, None
+    unit.ready, unit.runs, unit.running, unit.stopped = set(), set(), set(), set()
+    life = unit.life
+    self._crew.start(name, lambda event: self._events.put((name, life, event)))
+
+  def _next_timer(self) -> float:
+    timers = [unit.restart_at for unit in self._units.values() if not unit.alive]
+    timers.append(self._settled_at)
+    return min([at for at in timers if at is not None], default=float('inf'))
+
+  def _follow_until(self, done: Callable[[], bool], timeout: float) -> bool:
+    until = time.monotonic() + timeout
+    while not done() and (now := time.monotonic()) < until:
+      self._follow(until - now)
+    return done()
+
+  def _follow(self, timeout: float) -> None:
+    """Takes in one event, if one comes in time, and starts what is due."""
+    try:
+      name, life, event = self._events.get(timeout=max(0.0, min(timeout, 3600.0)))
+    except queue.Empty:
+      pass
+    else:
+      if life == self._units[name].life:
+        self._take_in(name, self._units[name], event)
+    if not self._stopping:
+      for name, unit in self._units.items():
+        due = unit.restart_at is not None and time.monotonic() >= unit.restart_at
+        if due and not unit.alive:
+          self._start(name)
+
+  def _take_in(self, name: str, unit: _Unit, event: Event) -> None:
+    match event:
+      case Ready(node, runs):
+        unit.ready.add(node)
+        if runs:
+          unit.runs.add(node)
+          unit.running.add(node)
+        self._end_if_done()
+      case Finished(node):
+        unit.ready.add(node)
+        unit.runs.add(node)
+        unit.running.discard(node)
+        self._finish(name, node)
+      case Failed(node, failure):
+        self._fail(name, node, failure)
+      case Stopped(node):
+        unit.stopped.add(node)
+      case Exited(_, reason):
+        unit.alive = False
+        known = any(failure.node in unit.nodes for failure in self._failures)
+        if not (known or self._stopping or unit.restart_at is not None):
+          node = unit.nodes[0]
+          self._fail(
+            name, node, Failure(node, reason or 'exited before it was asked to')
+          )
+
+  def _finish(self, name: str, node: str) -> None:
+    declared, unit = self._plan.node(node), self._units[name]
+    if self._stopping or unit.restart_at is not None:
+      return
+    if declared.ends_program:
+      self._settled_at = self._settled_at or time.monotonic()
+    elif declared.restart.allows(failed=False, restarts=unit.restarts):
+      self._restart(name, node, 'finished')
+    else:
+      self._end_if_done()
+
+  def _end_if_done(self) -> None:
+    """A program in which every loop has returned has nothing left to wait for."""
+    units = self._units.values()
+    if not any(unit.runs for unit in units):
+      return
+    if all(unit.ready == set(unit.nodes) and not unit.running for unit in units):
+      self._settled_at = self._settled_at or time.monotonic()
+
+  def _fail(self, name: str, node: str, failure: Failure) -> None:
+    unit = self._units[name]
+    if unit.restart_at is not None:
+      return
+    restart = self._plan.node(node).restart
+    if not self._stopping and restart.allows(failed=True, restarts=unit.restarts):
+      self._restart(name, node, failure.reason)
+      return
+    self._failures.append(failure)
+    if self._settled_at is None:
+      self._settled_at = time.monotonic() + SETTLE
+
+  def _restart(self, name: str, node: str, why: str) -> None:
+    unit = self._units[name]
+    delay = self._plan.node(node).restart.delay(unit.restarts)
+    unit.restarts += 1
+    unit.restart_at = time.monotonic() + delay
+    unit.ready = set()
+    self._say(node, f'{why}; restart {unit.restarts} in {delay:.1f} s')
+    if unit.alive:
+      self._crew.kill(name)
+
+  def _first_failure(self) -> NodeFailed:
+    """The failure that the others died of."""
+    by_node = {failure.node: failure for failure in reversed(self._failures)}
+    failure = next((f for f in self._failures if not f.blames), self._failures[0])
+    seen = set()
+    while failure.blames in by_node and failure.node not in seen:
+      seen.add(failure.node)
+      failure = by_node[failure.blames]
+    log = self._crew.log(self._unit_of[failure.node])
+    return NodeFailed(failure.node, failure.reason, failure.traceback, log)

@@ -1,0 +1,29 @@
+"""Lines of many nodes on one terminal: each under its node's name, in its colour."""
+
+from __future__ import annotations
+
+import zlib
+
+from rich.console import Console
+from rich.text import Text
+
+# Told apart on dark and on light grounds.
+_COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue', 'bright_red', 'bright_cyan')
+
+
+class Terminal:
+  """Prints lines; safe to call from many threads.
+
+  Args:
+    console: shared with a live display so that neither overwrites the other; standard
+      error by default.
+  """
+
+  def __init__(self, console: Console | None = None) -> None:
+    self._console = console or Console(stderr=True, highlight=False)
+
+  def say(self, node: str, line: str) -> None:
+    """Prints `line` with `node` before it."""
+    colour = _COLOURS[zlib.crc32(node.encode()) % len(_COLOURS)]
+    text = Text.assemble((f'{node} | ', colour), Text.from_ansi(line))
+    self._console.print(text, soft_wrap=True)

@@ -1,0 +1,101 @@
+"""Every node as a thread of this process: for debugging.
+
+Calls still go through the courier, so that what can't be sent is noticed here already.
+A `breakpoint()` in any node works: deadlines are lifted once one was reached.
+"""
+
+from __future__ import annotations
+
+import os
+import pdb
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from callsheet.launch import courier
+from callsheet.launch.addresses import AddressBook
+from callsheet.launch.events import Event, Exited, Stopped
+from callsheet.launch.local import local_book
+from callsheet.launch.node import NodeLife
+from callsheet.programs.plan import Plan
+
+
+@dataclass(frozen=True)
+class Threads:
+  """Runs a program as threads of this process.
+
+  Attributes:
+    deadline: seconds for a call that names none; None to wait for ever.
+  """
+
+  deadline: float | None = 60.0
+  name: str = 'threads'
+
+  def open(self, plan: Plan, say: Callable[[str, str], None]) -> ThreadCrew:
+    """See `Backend.open`."""
+    return ThreadCrew(plan, self.deadline)
+
+
+class ThreadCrew:
+  """See `Crew`."""
+
+  def __init__(self, plan: Plan, deadline: float | None) -> None:
+    self._units = plan.units()
+    self._lives: dict[str, NodeLife] = {}
+    self._folder = tempfile.TemporaryDirectory(prefix='callsheet-')
+    self.book: AddressBook = local_book(plan, self._folder.name, deadline)
+    # With a busy thread beside it, a call would wait 5 ms for the interpreter each way.
+    self._switch_interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.001)
+    self._breakpointhook = sys.breakpointhook
+    sys.breakpointhook = self._break
+
+  def start(self, unit: str, report: Callable[[Event], None]) -> None:
+    """See `Crew.start`."""
+    left = {node.name for node in self._units[unit]}
+
+    def pass_on(event: Event) -> None:
+      report(event)
+      if isinstance(event, Stopped):
+        left.discard(event.node)
+        if not left:
+          report(Exited(unit))
+
+    for node in self._units[unit]:
+      self._lives[node.name] = NodeLife(node, self.book, pass_on)
+      self._lives[node.name].start()
+
+  def stop(self, node: str) -> None:
+    """See `Crew.stop`."""
+    self._lives[node].stop()
+
+  def kill(self, unit: str) -> None:
+    """Raises in the unit's threads; one that sits in a system call ends after it."""
+    for node in self._units[unit]:
+      self._lives[node.name].abort()
+
+  def log(self, unit: str) -> str:
+    """See `Crew.log`."""
+    return ''
+
+  def close(self, failed: bool) -> None:
+    """See `Crew.close`."""
+    for name, life in self._lives.items():
+      if not life.join(1.0):
+        print(
+          f'callsheet: the thread of {name!r} is stuck and was left', file=sys.stderr
+        )
+    sys.breakpointhook = self._breakpointhook
+    sys.setswitchinterval(self._switch_interval)
+    courier.suspend_deadlines(False)
+    self._folder.cleanup()
+
+  def _break(self, *args: object, **kwargs: object) -> object:
+    courier.suspend_deadlines(True)
+    chosen = 'PYTHONBREAKPOINT' in os.environ
+    if chosen or self._breakpointhook is not sys.__breakpointhook__:
+      return self._breakpointhook(*args, **kwargs)
+    # Python's own hook would stop in this frame instead of the node's.
+    pdb.Pdb().set_trace(sys._getframe(1))
+    return None

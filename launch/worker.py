@@ -1,0 +1,97 @@
+"""The process of one unit, started by the processes backend; not meant to be called.
+
+It is told what to be in one pickle on its standard input, then which of its nodes to
+stop, a name a line. It tells what happens as pickled events on a pipe of its own. When
+its standard input ends, the launcher is gone, and so is it.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import shutil
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import cloudpickle
+
+from callsheet.launch.addresses import AddressBook
+from callsheet.launch.events import Event, Stopped
+from callsheet.launch.node import NodeLife
+
+
+@dataclass(frozen=True)
+class Orders:
+  """What the launcher sends first.
+
+  Attributes:
+    nodes: the unit's `NodePlan`s, pickled apart: `path` must be known first.
+    book: where everybody is.
+    path: the launcher's `sys.path`.
+    folder: removed if the launcher dies, for it can't any more.
+  """
+
+  nodes: bytes
+  book: AddressBook
+  path: list[str]
+  folder: str
+
+
+def main() -> None:
+  """Lives until every node of the unit has stopped."""
+  # Ctrl-C and the terminal's hang-up are the launcher's to act upon.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  faulthandler.enable()
+  faulthandler.register(signal.SIGUSR1, all_threads=True)
+  events = os.fdopen(int(sys.argv[1]), 'wb', buffering=0)
+  os.set_inheritable(events.fileno(), False)
+  commands = os.fdopen(os.dup(0), 'rb')
+  with open(os.devnull, 'rb') as nothing:
+    os.dup2(nothing.fileno(), 0)
+  orders: Orders = pickle.load(commands)
+  sys.path[:] = orders.path
+  sending = threading.Lock()
+  ended = threading.Event()
+  lives: dict[str, NodeLife] = {}
+  left: set[str] = set()
+
+  def report(event: Event) -> None:
+    with sending:
+      try:
+        events.write(pickle.dumps(event))
+      except BrokenPipeError:
+        return
+    if isinstance(event, Stopped):
+      left.discard(event.node)
+      if not left:
+        ended.set()
+
+  for node in cloudpickle.loads(orders.nodes):
+    lives[node.name] = NodeLife(node, orders.book, report)
+    left.add(node.name)
+  threading.Thread(
+    target=_obey, args=(commands, lives, orders.folder), daemon=True, name='orders'
+  ).start()
+  for life in lives.values():
+    life.start()
+  ended.wait()
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  # Threads of libraries, and handlers that still block, don't hold the process up.
+  os._exit(0)
+
+
+def _obey(commands: BinaryIO, lives: dict[str, NodeLife], folder: str) -> None:
+  for line in commands:
+    lives[line.decode().strip()].stop()
+  shutil.rmtree(folder, ignore_errors=True)
+  os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == '__main__':
+  main()
