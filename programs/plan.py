@@ -1,0 +1,89 @@
+"""A program as declared and checked: all that a backend sees of it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from callsheet.errors import GraphError
+from callsheet.programs.handle import name_of, replace_handles
+from callsheet.programs.order import stop_order
+from callsheet.programs.resources import Resources, Restart
+
+
+@dataclass(frozen=True)
+class NodePlan:
+  """One node.
+
+  Attributes:
+    name: unique in the program; a group's name and '/' come first.
+    unit: nodes of one unit share a process; the node's own name if it has its own.
+    make: the constructor of the service.
+    args: its positional arguments; handles may be nested in lists, tuples and dicts.
+    kwargs: its keyword arguments, likewise.
+    service: the service's type, readable.
+    callees: the nodes whose handles are among the arguments, each once.
+    resources: what it needs.
+    restart: what happens when it ends.
+    ends_program: whether the program ends well when its run() returns.
+  """
+
+  name: str
+  unit: str
+  make: Callable[..., object]
+  args: tuple[object, ...]
+  kwargs: Mapping[str, object]
+  service: str
+  callees: tuple[str, ...]
+  resources: Resources
+  restart: Restart
+  ends_program: bool
+
+  def construct(self, resolve: Callable[[str], object]) -> object:
+    """Builds the service.
+
+    Args:
+      resolve: gives the client (or the service itself) of a node by its name; called
+        once for each of the callees.
+    """
+    clients = {callee: resolve(callee) for callee in self.callees}
+
+    def put(value: object) -> object:
+      return replace_handles(value, lambda handle: clients[name_of(handle)])
+
+    kwargs = {name: put(value) for name, value in self.kwargs.items()}
+    return self.make(*(put(value) for value in self.args), **kwargs)
+
+
+@dataclass(frozen=True)
+class Plan:
+  """A whole program: its name and its nodes in order of declaration."""
+
+  name: str
+  nodes: tuple[NodePlan, ...]
+
+  def node(self, name: str) -> NodePlan:
+    """The node of this name.
+
+    Raises:
+      GraphError: there is none.
+    """
+    for node in self.nodes:
+      if node.name == name:
+        return node
+    names = [node.name for node in self.nodes]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f'did you mean {near[0]!r}?' if near else f'it has {", ".join(names)}'
+    raise GraphError(f'program {self.name!r} has no node {name!r}; {hint}')
+
+  def units(self) -> dict[str, tuple[NodePlan, ...]]:
+    """The nodes of each unit, both in order of declaration."""
+    units: dict[str, tuple[NodePlan, ...]] = {}
+    for node in self.nodes:
+      units[node.unit] = (*units.get(node.unit, ()), node)
+    return units
+
+  def stop_order(self) -> tuple[tuple[str, ...], ...]:
+    """Levels of nodes, callers before those they call; see `order.stop_order`."""
+    return stop_order({node.name: node.callees for node in self.nodes})
