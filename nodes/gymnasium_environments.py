@@ -134,7 +134,7 @@ class MakeGymnasium:
       arguments = {'vectorization_mode': 'sync', **arguments}
     try:
       return gymnasium.make_vec(self.env_id, num_environments, **arguments)
-    except gymnasium.error.DependencyNotInstalled as error:
+    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
       raise UsageError(f'{self.env_id}: {_one_line(error)}') from error
 
 

@@ -1,0 +1,80 @@
+"""What an agent refuses: settings out of range, environments that don't fit it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import numpy as np
+from dm_env import specs
+
+from callsheet.agents.base import EnvironmentSpec
+from callsheet.errors import UsageError
+
+
+def refuse(config: Any, name: str, expected: str) -> NoReturn:
+  """Raises a `UsageError` on the field `name` of the dataclass `config`."""
+  kind = type(config)
+  default = kind.__dataclass_fields__[name].default
+  raise UsageError(
+    f'{kind.__name__}.{name} is {getattr(config, name)!r}, expected {expected}; '
+    f'the default: {kind.__name__}({name}={default!r})'
+  )
+
+
+def integer(config: Any, name: str, low: int) -> None:
+  """Refuses anything but an integer of at least `low`."""
+  value = getattr(config, name)
+  if not isinstance(value, int) or isinstance(value, bool) or value < low:
+    refuse(config, name, f'an integer of at least {low}')
+
+
+def number(
+  config: Any, name: str, low: float, high: float = math.inf, *, zero: bool = True
+) -> None:
+  """Refuses anything but a finite number in [low, high], and 0 unless `zero`."""
+  value = getattr(config, name)
+  real = isinstance(value, int | float) and not isinstance(value, bool)
+  if real and math.isfinite(value) and low <= value <= high and (value or zero):
+    return
+  bounds = f'a number {"of at least" if zero else "above"} {low}'
+  refuse(config, name, bounds if high == math.inf else f'{bounds} and at most {high}')
+
+
+def num_actions(agent: str, spec: EnvironmentSpec) -> int:
+  """How many actions there are, counted from 0.
+
+  Raises:
+    UsageError: the actions aren't discrete.
+  """
+  action = spec.action
+  if isinstance(action, specs.DiscreteArray):
+    return int(action.num_values)
+  if (
+    isinstance(action, specs.BoundedArray)
+    and action.shape == ()
+    and np.issubdtype(action.dtype, np.integer)
+    and action.minimum == 0
+  ):
+    return int(action.maximum) + 1
+  raise UsageError(
+    f'{agent}: the action is {describe(action)}, expected a DiscreteArray; make the '
+    'actions discrete in the environment, or take an agent for continuous ones'
+  )
+
+
+def vector_observation(agent: str, spec: EnvironmentSpec) -> None:
+  """Refuses what an MLP can't take: neither a vector nor a discrete number."""
+  observation = spec.observation
+  vector = len(observation.shape) == 1 and observation.dtype.kind in 'fiub'
+  if not vector and not isinstance(observation, specs.DiscreteArray):
+    raise UsageError(
+      f'{agent}: the observation is {describe(observation)}, expected a vector for the '
+      f'MLP; flatten it in the environment, or give your own network: '
+      f'{agent}(spec, torso=...)'
+    )
+
+
+def describe(spec: specs.Array) -> str:
+  """Kind, shape and dtype in a few words: bounds can fill pages."""
+  return f'{type(spec).__name__}(shape={spec.shape}, dtype={spec.dtype})'
