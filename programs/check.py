@@ -1,4 +1,4 @@
-"""What `Program.add` refuses: arguments that don't fit, wrong edges, what can't travel."""
+"""What `Program.add` refuses: misfitting arguments, wrong edges, what can't travel."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def arguments(site: Site) -> None:
   make: Any = site.make
   if isinstance(make, Handle):
     raise ArgumentError(
-      f'node {site.full!r}: {name_of(make)!r} is a node already; a handle is passed to '
-      f'other nodes, after their constructor: program.add({site.name!r}, Consumer, handle)'
+      f'node {site.full!r}: {name_of(make)!r} is a node already; its handle is '
+      f'passed after a constructor: program.add({site.name!r}, Consumer, handle)'
     )
   if not callable(make):
     kind = type(make).__name__
     raise ArgumentError(
-      f'node {site.full!r}: a {kind} is no constructor; pass the class and its arguments, '
-      f'and the node builds it: program.add({site.name!r}, {kind}, ...)'
+      f'node {site.full!r}: a {kind} is no constructor; pass the class and its '
+      f'arguments, and the node builds it: program.add({site.name!r}, {kind}, ...)'
     )
   if inspect.isabstract(make) or getattr(make, '_is_protocol', False):
     raise ArgumentError(
@@ -164,9 +164,9 @@ def edges(site: Site, program: str, nodes: tuple[Handle, ...]) -> None:
     for handle in handles_in(argument.value):
       if program_of(handle) != program:
         raise GraphError(
-          f'node {site.full!r}: parameter {argument.name!r} is given {name_of(handle)!r} of '
-          'another program; only nodes of one program can call each other: add '
-          f'{name_of(handle)!r} to this one too, and pass the handle that comes back'
+          f'node {site.full!r}: parameter {argument.name!r} is given '
+          f'{name_of(handle)!r} of another program, and only nodes of one program can '
+          'call each other: add it to this one too, and pass the handle that it gives'
         )
     wrong = misfit(argument.value, argument.annotation)
     if wrong is not None:
@@ -185,7 +185,7 @@ def _edge(
   if others:
     advice = f'{" or ".join(others[:3])} would fit'
   else:
-    advice = f'no other node of this program is a {label(wrong.expected)}'
+    advice = 'no other node of this program would fit'
   return (
     f'node {site.full!r}: parameter {argument.name!r} of {site.maker} expects '
     f'{label(wrong.expected)}, but is given {name_of(wrong.handle)!r}, a '
@@ -199,8 +199,8 @@ def fulfils(site: Site, service: object, forward: Handle) -> None:
   reason = unfit(service, service_of(forward))
   if reason is not None:
     raise EdgeError(
-      f'node {site.full!r} was forwarded as a {label_of(forward)}, but {site.maker} makes a '
-      f'{label(service)}'
+      f'node {site.full!r} was forwarded as a {label_of(forward)}, but {site.maker} '
+      f'makes a {label(service)}'
       + (f' ({reason})' if reason else '')
       + '; forward what is added: '
       f'program.forward({site.name!r}, {label(service)})'
@@ -216,8 +216,8 @@ def travels(site: Site) -> None:
   """
   for handle in _pickled(site, 'its constructor', site.make):
     raise GraphError(
-      f'node {site.full!r}: {site.maker} uses the handle {name_of(handle)!r} from outside; '
-      f'pass it as an argument: program.add({site.name!r}, {site.maker}, handle)'
+      f'node {site.full!r}: {site.maker} holds the handle {name_of(handle)!r}; pass it '
+      f'as an argument instead: program.add({site.name!r}, {site.maker}, handle)'
     )
   for argument in _given(site):
     found = set(handles_in(argument.value))
@@ -225,8 +225,8 @@ def travels(site: Site) -> None:
       if handle not in found:
         raise GraphError(
           f'node {site.full!r}: argument {argument.name!r} hides the handle '
-          f'{name_of(handle)!r} in a {type(argument.value).__name__}; handles are found in '
-          f'lists, tuples and dict values alone: pass it as an argument of its own'
+          f'{name_of(handle)!r} in a {type(argument.value).__name__}; handles are '
+          'found in lists, tuples and dict values: pass it as an argument of its own'
         )
 
 
@@ -248,7 +248,7 @@ def _pickled(site: Site, what: str, value: object) -> list[Handle]:
   except Exception as error:
     raise NotPicklable(
       f'node {site.full!r}: {what} of {site.maker} is a {type(value).__name__} that '
-      f"can't travel to its node ({error}); pass what it is made from, or a function that "
-      'makes it inside the node'
+      f"can't travel to its node ({error}); pass what it is made from, or a function "
+      'that makes it inside the node'
     ) from error
   return met

@@ -1,4 +1,4 @@
-"""Whether a service fits an annotation: classes by inheritance, Protocols by their methods."""
+"""Whether a service fits an annotation: a class by descent, a Protocol by methods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from callsheet.programs.handle import Handle, handles_in, label_of, service_of
+from callsheet.programs.handle import Handle, handles_in, service_of
 from callsheet.programs.signatures import NOTHING, label, resolved, signature
 
 
@@ -134,7 +134,7 @@ def _members(protocol: type) -> list[str]:
   found: dict[str, None] = {}
   for base in reversed(protocol.__mro__):
     if base is not object and base.__module__ not in ('typing', 'typing_extensions'):
-      names = {**base.__dict__.get('__annotations__', {}), **vars(base)}
+      names = {**inspect.get_annotations(base), **vars(base)}
       found.update(dict.fromkeys(name for name in names if not name.startswith('_')))
   return list(found)
 
@@ -143,7 +143,7 @@ def _lacks(service: type, protocol: type, name: str) -> str | None:
   wanted = inspect.getattr_static(protocol, name, None)
   given = inspect.getattr_static(service, name, None)
   if given is None:
-    annotated = any(name in vars(b).get('__annotations__', {}) for b in service.__mro__)
+    annotated = any(name in inspect.get_annotations(b) for b in service.__mro__)
     what = 'method' if inspect.isfunction(wanted) else 'attribute'
     return None if annotated else f'{label(service)} has no {what} {name!r}'
   ours, theirs = _parameters(protocol, name), _parameters(service, name)

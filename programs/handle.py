@@ -1,4 +1,4 @@
-"""What stands for a node while the graph is declared: a name that passes as its service."""
+"""What stands for a node while the graph is declared: a name typed as its service."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Handle:
   """A node of a program, to be passed to other nodes.
 
   Statically it is the service itself (`Program.add` says so), which is why every public
-  name on it, and calling, indexing or iterating it, raises NotLaunched. It travels as its
-  name; two handles are equal when they name the same node of the same program.
+  name on it, and calling, indexing or iterating it, raises NotLaunched. It travels as
+  its name; two handles are equal when they name the same node of the same program.
   """
 
   __slots__ = ('_label', '_name', '_program', '_service')
@@ -75,8 +75,8 @@ class Handle:
 
   def _not_launched(self, action: str) -> NotLaunched:
     return NotLaunched(
-      f'{self._name!r} is not running yet: its handle can only be passed to other nodes; '
-      f'{action} inside a node, or on running.client({self._variable()})'
+      f'{self._name!r} is not running yet: its handle can only be passed to other '
+      f'nodes; {action} inside a node, or on running.client({self._variable()})'
     )
 
 
@@ -95,7 +95,7 @@ def label_of(handle: object) -> str:
 
 
 def service_of(handle: object) -> object:
-  """The type of the service; typing.Any where unknown, and once the handle has travelled."""
+  """The type of the service; typing.Any where unknown, or once the handle travelled."""
   return as_handle(handle)._service
 
 
@@ -130,7 +130,7 @@ def handles_in(value: object) -> Iterator[Handle]:
 
 
 def replace_handles(value: Any, resolve: Callable[[Handle], object]) -> Any:
-  """The value with each handle resolved; containers of handles are new, all else the same."""
+  """The value with its handles resolved; what holds none stays the same object."""
   if isinstance(value, Handle):
     return resolve(value)
   if next(handles_in(value), None) is None:

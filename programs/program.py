@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar, cast
 
 from callsheet.errors import GraphError, NameTaken
 from callsheet.programs import check, signatures
+from callsheet.programs.describe import describe
 from callsheet.programs.handle import Handle, handles_in, name_of, replace_handles
 from callsheet.programs.plan import NodePlan, Plan
 from callsheet.programs.resources import Never, Resources, Restart
@@ -58,7 +59,7 @@ class Program:
   """
 
   def __init__(self, name: str) -> None:
-    """Raises GraphError where the name has other than letters, digits, '_', '.', '-'."""
+    """Raises GraphError where the name isn't of letters, digits, '_', '.' and '-'."""
     self.name = _proper(name, 'program')
     self._identity = uuid.uuid4().hex
     self._nodes: dict[str, NodePlan] = {}
@@ -187,13 +188,23 @@ class Program:
     ]
     if missing:
       raise GraphError(
-        f'program {self.name!r} has forwards that were never added: {", ".join(missing)}'
+        f'program {self.name!r} has forwards that were never added: '
+        f'{", ".join(missing)}'
       )
     if not self._nodes:
       raise GraphError(
         f"program {self.name!r} has no nodes: program.add('counter', Counter)"
       )
     return Plan(self.name, tuple(self._nodes.values()))
+
+  def describe(self, format: str = 'text') -> str:
+    """The program as 'text', 'json' (see `describe.as_json`) or 'mermaid'.
+
+    Raises:
+      UsageError: another format.
+      GraphError: as for `plan`.
+    """
+    return describe(self.plan(), format)
 
   def _full(self, name: str) -> str:
     group = self._group
@@ -208,8 +219,8 @@ class Program:
     if full not in self._nodes:
       return f'{full!r} is forwarded already: pass the handle that it gave'
     return (
-      f'program {self.name!r} has a node {full!r} already, a {self._nodes[full].service}; '
-      f'give this one another name, or number them: '
+      f'program {self.name!r} has a node {full!r} already, a '
+      f'{self._nodes[full].service}; give this one another name, or number them: '
       f'with program.group({name!r}): program.add({name!r}, ...)'
     )
 

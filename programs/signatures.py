@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 Maker = Callable[..., object]
 
 NOTHING = inspect.Parameter.empty
+_PLAIN = (object.__init__, object.__new__)
 
 
 def signature(make: Maker) -> inspect.Signature | None:
@@ -32,8 +33,8 @@ def hints(make: Maker) -> dict[str, object]:
     function = function.func
   function = typing.get_origin(function) or function
   if isinstance(function, type):
-    own = function.__init__ is not object.__init__
-    function = function.__init__ if own else function.__new__
+    makers = (getattr(function, name) for name in ('__init__', '__new__'))
+    function = next((own for own in makers if own not in _PLAIN), function)
   elif not hasattr(function, '__annotations__'):
     function = type(function).__call__
   return resolved(function)
@@ -61,7 +62,7 @@ def _resolve(annotation: object, names: dict[str, object]) -> object:
 
 
 def made_by(make: Maker) -> object:
-  """The type of the service that a constructor makes; typing.Any where it doesn't say."""
+  """The type of service that a constructor makes; typing.Any where it doesn't say."""
   function: Any = make
   while isinstance(function, functools.partial):
     function = function.func
