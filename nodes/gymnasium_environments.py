@@ -192,10 +192,14 @@ def _find(env_id: str) -> None:
       raise UsageError(f"{env_id!r}: can't import {module!r}: {error}") from error
   try:
     gymnasium.spec(name)
-  except gymnasium.error.Error as error:
+  except gymnasium.error.Error:
     known = list(gymnasium.registry)
     close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = f'did you mean {" or ".join(close)}?' if close else _one_line(error)
+    hint = (
+      f'did you mean {" or ".join(close)}?'
+      if close
+      else 'gymnasium.pprint_registry() lists all'
+    )
     raise UsageError(f'no Gymnasium environment {env_id!r}: {hint}') from None
 
 
