@@ -1,0 +1,113 @@
+"""Large receive buffers, recycled.
+
+A fresh buffer of 16 MB costs more in page faults than the copy into it. A lease is
+given back by the death of the last array (or memoryview) on it, never earlier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import itertools
+import mmap
+import os
+import threading
+import weakref
+from collections import deque
+
+_POOLED = 128 * 1024
+_IDLE_BYTES = 256 * 1024 * 1024
+
+
+class Pool:
+  """Idle buffers by size class, `idle_bytes` of them at most."""
+
+  def __init__(self, idle_bytes: int = _IDLE_BYTES) -> None:
+    self._limit = idle_bytes
+    self._lock = threading.Lock()
+    self._idle: dict[int, list[mmap.mmap]] = {}
+    self._idle_total = 0
+    self._returned: deque[tuple[int, mmap.mmap]] = deque()
+    self._tokens = itertools.count()
+    self._leases: dict[int, weakref.ref[ctypes.Array[ctypes.c_char]]] = {}
+
+  def lease(self, size: int) -> memoryview:
+    """A writable buffer of `size` bytes with undefined contents."""
+    if size < _POOLED:
+      return memoryview(bytearray(size))
+    rounded = _size_class(size)
+    with self._lock:
+      self._collect()
+      idle = self._idle.get(rounded)
+      slab = idle.pop() if idle else None
+      if slab is not None:
+        self._idle_total -= rounded
+    if slab is None:
+      slab = _map(rounded)
+    # Arrays keep the exporter alive, so the exporter's death says that all have gone.
+    exporter = (ctypes.c_char * rounded).from_buffer(slab)
+
+    token = next(self._tokens)
+
+    def died(reference: weakref.ref[ctypes.Array[ctypes.c_char]]) -> None:
+      self._leases.pop(token, None)
+      self._returned.append((rounded, slab))
+      # The garbage collector may call this inside of `lease`: never wait here.
+      if self._lock.acquire(blocking=False):
+        try:
+          self._collect()
+        finally:
+          self._lock.release()
+
+    self._leases[token] = weakref.ref(exporter, died)
+    return memoryview(exporter).cast('B')[:size]
+
+  def idle_bytes(self) -> int:
+    """How much memory waits to be used again."""
+    with self._lock:
+      self._collect()
+      return self._idle_total
+
+  def _collect(self) -> None:
+    while self._returned:
+      rounded, slab = self._returned.popleft()
+      if self._idle_total + rounded > self._limit:
+        self._drop_idle(self._idle_total + rounded - self._limit, rounded)
+      if self._idle_total + rounded <= self._limit:
+        self._idle.setdefault(rounded, []).append(slab)
+        self._idle_total += rounded
+
+  def _drop_idle(self, wanted: int, keep: int) -> None:
+    """Frees buffers of other sizes first: those sizes are no longer being sent."""
+    for rounded in sorted(self._idle, key=lambda size: size == keep):
+      slabs = self._idle[rounded]
+      while slabs and wanted > 0 and rounded != keep:
+        slabs.pop()
+        self._idle_total -= rounded
+        wanted -= rounded
+
+
+def _map(size: int) -> mmap.mmap:
+  # Private, or a forked child would share the memory with its parent.
+  slab = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+  if hasattr(mmap, 'MADV_HUGEPAGE'):
+    with contextlib.suppress(OSError):
+      slab.madvise(mmap.MADV_HUGEPAGE)
+  return slab
+
+
+def _size_class(size: int) -> int:
+  """Four classes an octave: at most a quarter is wasted, and equal sizes meet."""
+  step = 1 << max(size.bit_length() - 3, 12)
+  return (size + step - 1) // step * step
+
+
+pool = Pool()
+
+
+def _after_fork() -> None:
+  global pool
+  pool = Pool()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,207 @@
+"""A client's connections to its server: opened when needed, pooled, replaced if dead."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections import deque
+
+from callsheet.errors import AuthError, CallCancelled, CourierError, Unavailable
+from callsheet.launch.courier import address as addresses
+from callsheet.launch.courier import handshake, wire
+from callsheet.launch.courier.deadlines import Expired, remaining
+from callsheet.launch.courier.methods import Described
+from callsheet.launch.courier.pickling import loads
+
+_MOST_IDLE = 64
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.25
+_ONE_TRY = 10.0  # seconds for a connection and its handshake
+_LAST_TRY = 1.0  # the same once this node is stopping
+
+
+class _NotServing(Exception):
+  """The server is there, but its service is still being made."""
+
+
+class Connection:
+  """A channel with the server's methods and the means to see that it has died."""
+
+  __slots__ = ('_poll', 'channel', 'methods')
+
+  def __init__(self, channel: wire.Channel, methods: dict[str, Described]) -> None:
+    self.channel, self.methods = channel, methods
+    self._poll = select.poll()
+    self._poll.register(channel.fileno(), select.POLLIN)
+
+  def alive(self) -> bool:
+    """Whether it is silent, as an idle one must be; a dead one reads as its end."""
+    return not self._poll.poll(0)
+
+
+class Link:
+  """Gives out connections, one for each outstanding call.
+
+  `cancelled`: the node is stopping; nobody waits any more for a peer that isn't there.
+  `closed`: nothing may be called any more.
+  """
+
+  def __init__(self, address: str, secret: bytes, peer: str) -> None:
+    handshake.check_secret(secret)
+    self.address = addresses.parse(address)
+    self.peer = peer
+    self.methods: dict[str, Described] | None = None
+    self.cancelled = False
+    self.closed = False
+    self._secret = secret
+    self.reset()
+
+  def reset(self) -> None:
+    """Forgets all connections: they belong to the parent of this forked process."""
+    for channel in getattr(self, '_channels', ()):
+      channel.close()
+    self._lock = threading.Lock()
+    self._idle: deque[Connection] = deque()
+    self._channels: set[wire.Channel] = set()
+    self._opening: set[wire.Channel] = set()
+    self._wake = threading.Event()
+    if self.cancelled:
+      self._wake.set()
+
+  def take(self, end: float | None, method: str) -> Connection:
+    """A connection that was alive a moment ago.
+
+    Raises:
+      Unavailable: nobody answered until `end` (monotonic seconds).
+      AuthError: the other side does not hold the secret.
+      CallCancelled: this side is stopping.
+    """
+    while not self.closed:
+      try:
+        connection = self._idle.pop()
+      except IndexError:
+        return self._open(end, method)
+      if connection.alive():
+        return connection
+      self.discard(connection)
+    raise self.stopping(method)
+
+  def give_back(self, connection: Connection) -> None:
+    """The call is over and the connection can carry the next one."""
+    if self.closed or len(self._idle) >= _MOST_IDLE:
+      self.discard(connection)
+    else:
+      self._idle.append(connection)
+      if self.closed:
+        self.close()
+
+  def discard(self, connection: Connection) -> None:
+    """Closes a connection that can't be used any more."""
+    self._drop(connection.channel)
+
+  def _drop(self, channel: wire.Channel) -> None:
+    with self._lock:
+      self._channels.discard(channel)
+      channel.close()
+
+  def cancel(self) -> None:
+    """Nobody waits any more for a peer that isn't there."""
+    self.cancelled = True
+    self._wake.set()
+    with self._lock:
+      for channel in self._opening:
+        channel.abort()
+
+  def close(self) -> None:
+    """Ends all connections, those in use as well."""
+    self.closed = True
+    self.cancel()
+    while self._idle:
+      try:
+        self.discard(self._idle.pop())
+      except IndexError:
+        break
+    with self._lock:
+      for channel in self._channels:
+        channel.abort()
+
+  def stopping(self, method: str) -> CallCancelled:
+    """The error of a call that this side gives up."""
+    return CallCancelled(
+      f'{self.peer}.{method} was given up: this node is stopping', self.peer
+    )
+
+  def _open(self, end: float | None, method: str) -> Connection:
+    """Tries to connect until it works."""
+    begun = time.monotonic()
+    pause = _FIRST_PAUSE
+    reason = 'there was no time left'
+    while True:
+      try:
+        return self._try_open(end)
+      except _NotServing:
+        reason = 'it accepts connections but does not serve yet'
+      except Expired:
+        pass
+      except (OSError, wire.Closed) as error:
+        # An AuthError is no OSError: it is raised at once.
+        reason = str(error) or 'it closed the connection'
+      except wire.Malformed:
+        raise AuthError(f'{self.peer!r} speaks another protocol', self.peer) from None
+      if self.cancelled or self.closed:
+        raise self.stopping(method)
+      try:
+        left = remaining(end)
+      except Expired:
+        raise self._unavailable(method, begun, reason) from None
+      self._wake.wait(pause if left is None else min(pause, left))
+      pause = min(pause * 2, _LONGEST_PAUSE)
+
+  def _try_open(self, end: float | None) -> Connection:
+    left = remaining(end)
+    most = _ONE_TRY if not self.cancelled else _LAST_TRY
+    until = time.monotonic() + (most if left is None else min(left, most))
+    sock = addresses.dial(self.address, until - time.monotonic())
+    channel = None
+    try:
+      addresses.tune(sock)
+      handshake.greet(sock, self._secret, until, self.peer)
+      channel = wire.Channel(sock)
+      with self._lock:
+        self._channels.add(channel)
+        self._opening.add(channel)
+      self.methods = self._welcome(channel, until if self.cancelled else end)
+      return Connection(channel, self.methods)
+    except BaseException:
+      if channel is None:
+        sock.close()
+      else:
+        self._drop(channel)
+      raise
+
+  def _welcome(self, channel: wire.Channel, end: float | None) -> dict[str, Described]:
+    """What the server sends once it serves."""
+    try:
+      welcome = channel.receive(end)
+      if welcome is None or welcome.kind != wire.WELCOME:
+        raise wire.Malformed
+      methods: dict[str, Described] = loads(welcome.body, ())
+      return methods
+    except Expired:
+      raise _NotServing from None
+    finally:
+      with self._lock:
+        self._opening.discard(channel)
+
+  def _unavailable(self, method: str, begun: float, reason: str) -> CourierError:
+    waited = time.monotonic() - begun
+    return Unavailable(
+      f'{self.peer}.{method} was not sent: {self.peer!r} at {self.address} could not '
+      f'be reached in {waited:.1f} s ({reason}). It may be tried again; see whether '
+      'that node is running and what its log says',
+      self.peer,
+    )
+
+  def __del__(self) -> None:
+    for channel in getattr(self, '_channels', ()):
+      channel.close()
