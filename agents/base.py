@@ -26,9 +26,10 @@ class EnvironmentSpec(NamedTuple):
 class Limiter:
   """When a table lets a writer or a sampler pass.
 
-  Sampling waits until `min_size` items are stored. From then on, with `samples_per_insert`,
-  items sampled are held within `error_buffer` of `samples_per_insert` times items
-  inserted, whichever side runs ahead; without it nobody waits again.
+  Sampling waits until `min_size` items are stored. From then on, with
+  `samples_per_insert`, items sampled are held within `error_buffer` of
+  `samples_per_insert` times items inserted, whichever side runs ahead; without it nobody
+  waits again.
 
   Attributes:
     min_size: items that must be stored before the first sample.

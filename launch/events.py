@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
-from callsheet.errors import ConnectionLost, DeadlineExceeded, Unavailable
+from callsheet.errors import ConnectionLost, DeadlineExceeded, Unavailable, UsageError
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class Failure:
 
   @classmethod
   def of(cls, node: str, error: BaseException) -> Failure:
-    """The failure that this exception is."""
+    """The failure that this exception is; a usage error's one line says it all."""
+    if isinstance(error, UsageError):
+      return cls(node, str(error))
     silence = isinstance(error, ConnectionLost | DeadlineExceeded | Unavailable)
     return cls(
       node=node,

@@ -6,7 +6,7 @@ import queue
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from callsheet.errors import NodeFailed
 from callsheet.launch import courier
@@ -91,17 +91,23 @@ class Running:
     """Whether every node has ended."""
     return self._over
 
-  def client(self, handle: S) -> S:
+  @overload
+  def client(self, node: str) -> Any: ...
+  @overload
+  def client(self, node: S) -> S: ...
+  def client(self, node: Any) -> Any:
     """A client of a running node.
 
     Args:
-      handle: what `Program.add` returned for it.
+      node: what `Program.add` returned for it, or its name.
+
+    Raises:
+      GraphError: there is no such node.
     """
-    name = name_of(handle)
+    name = self._plan.node(node if isinstance(node, str) else name_of(node)).name
     if name not in self._clients:
       self._clients[name] = self._crew.book.connect(name)
-    client: S = self._clients[name]
-    return client
+    return self._clients[name]
 
   def wait(self, timeout: float | None = None) -> bool:
     """Follows the program until it ends, or for `timeout` seconds.

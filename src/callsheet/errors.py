@@ -125,7 +125,9 @@ class NodeFailed(CallsheetError):
     log: where its output is, empty where there is no file.
   """
 
-  def __init__(self, node: str, reason: str, traceback: str = '', log: str = '') -> None:
+  def __init__(
+    self, node: str, reason: str, traceback: str = '', log: str = ''
+  ) -> None:
     super().__init__(node, reason, traceback, log)
     self.node, self.reason, self.traceback, self.log = node, reason, traceback, log
 

@@ -1,0 +1,41 @@
+"""The agents by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from callsheet.agents.base import Agent
+from callsheet.errors import UsageError
+
+# Name: module, function, config.
+_AGENTS = {'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig')}
+
+
+class Entry(NamedTuple):
+  """An agent's function `(spec, config) -> Agent`, and its config, a dataclass."""
+
+  make: Callable[..., Agent]
+  config: type[Any]
+
+
+def names() -> tuple[str, ...]:
+  """Every name that `find` knows."""
+  return tuple(sorted(_AGENTS))
+
+
+def find(name: str) -> Entry:
+  """The agent of this name.
+
+  Raises:
+    UsageError: there is none.
+  """
+  if name not in _AGENTS:
+    near = difflib.get_close_matches(name, _AGENTS, n=1)
+    hint = f'did you mean {near[0]!r}? ' if near else ''
+    raise UsageError(f'no agent {name!r}; {hint}there are: {", ".join(names())}')
+  module_name, make, config = _AGENTS[name]
+  module = importlib.import_module(module_name)
+  return Entry(getattr(module, make), getattr(module, config))

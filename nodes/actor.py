@@ -1,0 +1,113 @@
+"""The actor: plays a batch of environments and writes what it sees."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future
+
+import dm_env
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from callsheet.agents.base import Agent
+from callsheet.calls import call_async
+from callsheet.nodes.counter import Counter
+from callsheet.nodes.environments import MakeEnvironment
+from callsheet.nodes.playing import EpisodeReturns, jit_policy
+from callsheet.nodes.recorder import Recorder
+from callsheet.nodes.replay import Replay
+from callsheet.nodes.variables import ParameterSource, VariableClient
+from callsheet.nodes.writing import NStepWriter
+
+# Seconds between two reports of steps, returns and ages.
+REPORT_PERIOD = 0.5
+
+
+class Actor:
+  """Acts with parameters that it pulls in the background.
+
+  While one block of experience is on its way to the replay, the next is played; if the
+  replay holds it back, so that learning can follow, the actor waits.
+
+  Args:
+    agent: whose policy it plays.
+    make_environment: makes its environments.
+    replay: gets the experience.
+    learner: gives the parameters.
+    counter: counts `actor_steps` (of all environments) and `episodes`.
+    recorder: gets the returns and the age of the parameters.
+    seed: of environments and policy; also tells it from its fellows.
+    num_environments: B, stepped together.
+    block_length: T, steps of the batch between two writes.
+    update_period: seconds between two pulls of the parameters.
+  """
+
+  def __init__(
+    self,
+    agent: Agent,
+    make_environment: MakeEnvironment,
+    replay: Replay,
+    learner: ParameterSource,
+    counter: Counter,
+    recorder: Recorder,
+    *,
+    seed: int = 0,
+    num_environments: int = 8,
+    block_length: int = 16,
+    update_period: float = 0.2,
+  ) -> None:
+    self._agent, self._replay = agent, replay
+    self._counter, self._recorder = counter, recorder
+    self._environment = make_environment(num_environments, seed)
+    self._seed = seed
+    self._block_length = block_length
+    self._policy = jit_policy(agent.policy)
+    self._variables = VariableClient(learner, update_period)
+    self._returns = EpisodeReturns(num_environments)
+    self._writer = NStepWriter(agent.writes)
+    self._steps = 0
+    self._ended: list[float] = []
+    self._reported_at = time.monotonic()
+
+  def run(self, stop: threading.Event) -> None:
+    """Plays until the stop."""
+    carry = self._agent.initial_carry(self._environment.num_environments)
+    key = jax.random.PRNGKey(self._seed)
+    time_step = self._environment.reset()
+    sent: Future[int] | None = None
+    while not stop.is_set():
+      for _ in range(self._block_length):
+        params = self._variables.params()
+        action, carry, key = self._policy(params, carry, time_step.observation, key)
+        time_step = self._step(time_step, np.asarray(action))
+      if sent is not None:
+        sent.result()
+      columns = self._writer.take()
+      if columns is not None:
+        sent = call_async(self._replay.insert, self._agent.writes.table, columns)
+      if time.monotonic() - self._reported_at >= REPORT_PERIOD:
+        self._report()
+
+  def close(self) -> None:
+    """Closes the environments."""
+    self._environment.close()
+
+  def _step(
+    self, before: dm_env.TimeStep, action: NDArray[np.generic]
+  ) -> dm_env.TimeStep:
+    after = self._environment.step(action)
+    self._writer.observe(before, action, after)
+    self._ended += self._returns.observe(after)
+    self._steps += int(np.sum(after.step_type != dm_env.StepType.FIRST))
+    return after
+
+  def _report(self) -> None:
+    self._counter.add(actor_steps=self._steps, episodes=len(self._ended))
+    figures = {'parameter_age': self._variables.age()}
+    if self._ended:
+      figures['return'] = float(np.mean(self._ended))
+    self._recorder.record('actor', figures, index=self._seed)
+    self._steps, self._ended = 0, []
+    self._reported_at = time.monotonic()

@@ -1,0 +1,93 @@
+"""The evaluator: plays the newest policy as it is meant to be; says when it is done."""
+
+from __future__ import annotations
+
+import threading
+
+import jax
+import numpy as np
+
+from callsheet.agents.base import Agent
+from callsheet.nodes import checkpoints
+from callsheet.nodes.counter import Counter
+from callsheet.nodes.environments import MakeEnvironment
+from callsheet.nodes.playing import jit_policy, play_episodes
+from callsheet.nodes.recorder import Recorder
+from callsheet.nodes.variables import ParameterSource, VariableClient
+
+
+class Evaluator:
+  """Plays a batch of episodes for each version of the parameters that it gets hold of.
+
+  Args:
+    agent: whose evaluation policy it plays.
+    make_environment: makes its environments.
+    learner: gives the parameters.
+    counter: its `actor_steps` are the budget.
+    recorder: gets `return` (the mean), `best_return` and the `actor_steps` so far.
+    seed: of environments and policy.
+    num_episodes: played at once, each in an environment of its own.
+    target_return: `run` returns once the mean return is at least this.
+    max_actor_steps: `run` returns after one more evaluation once so many are spent.
+    policy_directory: the best parameters are saved there; None saves nothing.
+    period: seconds from the end of one evaluation to the next.
+  """
+
+  def __init__(
+    self,
+    agent: Agent,
+    make_environment: MakeEnvironment,
+    learner: ParameterSource,
+    counter: Counter,
+    recorder: Recorder,
+    *,
+    seed: int = 0,
+    num_episodes: int = 20,
+    target_return: float | None = None,
+    max_actor_steps: int | None = None,
+    policy_directory: str | None = None,
+    period: float = 1.0,
+  ) -> None:
+    self._agent, self._counter, self._recorder = agent, counter, recorder
+    self._environment = make_environment(num_episodes, seed)
+    self._act = jit_policy(agent.evaluation_policy)
+    self._variables = VariableClient(learner, period=0.0)
+    self._key = jax.random.PRNGKey(seed)
+    self._target_return = target_return
+    self._max_actor_steps = max_actor_steps
+    self._policy_directory = policy_directory
+    self._period = period
+    self._best = -np.inf
+
+  def run(self, stop: threading.Event) -> None:
+    """Evaluates until the target or the budget is reached, or the stop comes."""
+    version = -1
+    while not stop.wait(self._period):
+      steps = self._counter.counts().get('actor_steps', 0)
+      spent = self._max_actor_steps is not None and steps >= self._max_actor_steps
+      params = self._variables.refresh()
+      if self._variables.version != version or spent:
+        version = self._variables.version
+        reached = self._evaluate(params, steps, stop)
+        if reached or spent:
+          return
+
+  def close(self) -> None:
+    """Closes the environments."""
+    self._environment.close()
+
+  def _evaluate(self, params: object, steps: int, stop: threading.Event) -> bool:
+    self._key, key = jax.random.split(self._key)
+    carry = self._agent.initial_carry(self._environment.num_environments)
+    returns = play_episodes(self._act, params, carry, self._environment, key, stop)
+    if returns is None:
+      return False
+    mean = float(np.mean(returns))
+    if mean > self._best:
+      self._best = mean
+      if self._policy_directory is not None:
+        checkpoints.save(self._policy_directory, params)
+    self._recorder.record(
+      'evaluator', {'return': mean, 'best_return': self._best, 'actor_steps': steps}
+    )
+    return self._target_return is not None and mean >= self._target_return

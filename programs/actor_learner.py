@@ -1,0 +1,107 @@
+"""Actors, a learner, a replay in between: one program for any agent."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from callsheet.agents.base import Agent
+from callsheet.nodes.actor import Actor
+from callsheet.nodes.counter import Counter
+from callsheet.nodes.environments import MakeEnvironment
+from callsheet.nodes.evaluator import Evaluator
+from callsheet.nodes.learner import Learner
+from callsheet.nodes.recorder import Recorder
+from callsheet.nodes.replay import Replay
+from callsheet.nodes.reverb_replay import ReverbReplay
+from callsheet.programs.program import Node, Program
+from callsheet.programs.resources import OnFailure
+
+# The evaluator's seed; actors count up from their own.
+_EVALUATION = 1_000_000
+
+
+def actor_learner(
+  agent: Agent,
+  make_environment: MakeEnvironment,
+  *,
+  num_actors: int = 2,
+  num_environments: int = 8,
+  seed: int = 0,
+  target_return: float | None = None,
+  max_actor_steps: int | None = None,
+  num_episodes: int = 20,
+  updates_per_dispatch: int = 8,
+  run_directory: str | None = None,
+  make_replay: Callable[..., Replay] = ReverbReplay,
+  replay_options: Mapping[str, object] = MappingProxyType({}),
+) -> Program:
+  """The program in which actors write to a replay that a learner samples.
+
+  It ends when the evaluator has seen the target return, or has evaluated once more
+  after the budget was spent; with neither it goes on until it is stopped.
+
+  Args:
+    agent: what is trained.
+    make_environment: `(num_environments, seed) -> VectorEnvironment`.
+    num_actors: each restarts up to ten times.
+    num_environments: that each actor steps at once.
+    seed: of the run; no two nodes share one.
+    target_return: mean undiscounted return over `num_episodes`.
+    max_actor_steps: environment steps of all actors.
+    num_episodes: of one evaluation.
+    updates_per_dispatch: see `Learner`.
+    run_directory: gets metrics, the best policy and the learner's state; None for none.
+    make_replay: the engine, from the agent's tables.
+    replay_options: further keyword arguments of the engine.
+  """
+  program = Program(agent.name)
+
+  def folder(*parts: str) -> str | None:
+    return None if run_directory is None else os.path.join(run_directory, *parts)
+
+  base = seed * 10_000
+  counter = program.add('counter', Counter)
+  replay = program.add('replay', make_replay, agent.tables, **replay_options)
+  recorder = program.add('recorder', Recorder, folder(), counter, replay)
+  learner = program.add(
+    'learner',
+    Learner,
+    agent,
+    replay,
+    counter,
+    recorder,
+    seed=base,
+    updates_per_dispatch=updates_per_dispatch,
+    checkpoint_directory=folder('checkpoint', 'learner'),
+  )
+  with program.group('actor', restart=OnFailure(max_restarts=10)):
+    for index in range(num_actors):
+      program.add(
+        'actor',
+        Actor,
+        agent,
+        make_environment,
+        replay,
+        learner,
+        counter,
+        recorder,
+        seed=base + 1 + index,
+        num_environments=num_environments,
+      )
+  program.add(
+    Node('evaluator', ends_program=True),
+    Evaluator,
+    agent,
+    make_environment,
+    learner,
+    counter,
+    recorder,
+    seed=base + _EVALUATION,
+    num_episodes=num_episodes,
+    target_return=target_return,
+    max_actor_steps=max_actor_steps,
+    policy_directory=folder('checkpoint', 'policy'),
+  )
+  return program

@@ -1,0 +1,66 @@
+"""`callsheet run ...` and `callsheet eval ...`: one line for what can't be done."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Callable, Sequence
+
+from callsheet.errors import CallsheetError, NodeFailed, UsageError
+
+# What a scheduler can tell apart.
+FINISHED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+HELP = """callsheet: program graphs for reinforcement learning
+
+  callsheet run AGENT --env=ENV [--backend=processes|threads] [flags]
+  callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0]
+  callsheet run AGENT --help      the flags, the agent's own among them
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+  """Runs a command and exits: 0 finished, 1 failed, 2 bad usage, 130 interrupted."""
+  try:
+    code = _command(list(sys.argv[1:] if argv is None else argv))
+  except UsageError as error:
+    code = _complain(error, USAGE)
+  except NodeFailed as error:
+    code = _complain(error, FAILED if error.traceback or error.log else USAGE)
+  except CallsheetError as error:
+    code = _complain(error, FAILED)
+  except KeyboardInterrupt:
+    code = INTERRUPTED
+  sys.exit(code)
+
+
+def _complain(error: CallsheetError, code: int) -> int:
+  print(f'callsheet: {error}', file=sys.stderr)
+  return code
+
+
+def _command(argv: list[str]) -> int:
+  if not argv or argv[0] in ('help', '--help', '-h'):
+    print(HELP, end='')
+    return FINISHED
+  name, *rest = argv
+  commands = {'run': _run, 'eval': _eval}
+  if name not in commands:
+    near = difflib.get_close_matches(name, commands, n=1)
+    hint = f'did you mean {near[0]!r}? ' if near else ''
+    raise UsageError(f'no command {name!r}; {hint}there are: {", ".join(commands)}')
+  command: Callable[[list[str]], int] = commands[name]
+  return command(rest)
+
+
+# Imported when asked for: `callsheet help` needs no JAX.
+def _run(argv: list[str]) -> int:
+  from callsheet.commands.run import run
+
+  return run(argv)
+
+
+def _eval(argv: list[str]) -> int:
+  from callsheet.commands.evaluate import evaluate
+
+  return evaluate(argv)

@@ -1,0 +1,70 @@
+"""What is left to say of a run that has ended: a summary and its learning curve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+def summary(directory: str, rows: Sequence[Row], target_return: float | None) -> str:
+  """A few lines: how far it came, how fast, and what lies where.
+
+  Args:
+    directory: the run's folder.
+    rows: its metrics, oldest first.
+    target_return: what it was to reach, if anything.
+  """
+  if not rows:
+    return f'the run ended before it had figures; its logs are in {directory}'
+  last = rows[-1]
+  seconds = last['seconds']
+  steps, updates = last.get('actor_steps', 0), last.get('learner_steps', 0)
+  best = last.get('evaluator/best_return')
+  lines = [_outcome(last, target_return)]
+  lines.append(
+    f'  {steps:,} environment steps ({steps / seconds:,.0f}/s), {updates:,} learner '
+    f'steps ({updates / seconds:,.0f}/s) in {seconds:.0f} s; samples per insert '
+    f'{last.get("samples_per_insert") or float("nan"):.1f}'
+  )
+  lines.append(f'  config, metrics, logs, curve.png and checkpoints: {directory}')
+  if best is not None:
+    lines.append(f'  play it: callsheet eval {directory}')
+  return '\n'.join(lines)
+
+
+def _outcome(last: Row, target_return: float | None) -> str:
+  result = last.get('evaluator/return')
+  if result is None:
+    return 'ended before the first evaluation'
+  if target_return is None:
+    return f'ended with a mean return of {result:.1f}'
+  if result >= target_return:
+    return f'solved: mean return {result:.1f}, target {target_return:g}'
+  best = last['evaluator/best_return']
+  return (
+    f'not solved: mean return {result:.1f} (best {best:.1f}), target {target_return:g}'
+  )
+
+
+def draw_curve(directory: str, rows: Sequence[Row], title: str) -> None:
+  """Draws the returns over environment steps into `curve.png`."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout='constrained')
+  for steps, returns, label in (
+    ('actor_steps', 'actor/return', 'acting'),
+    ('evaluator/actor_steps', 'evaluator/return', 'evaluated'),
+  ):
+    points = {row[steps]: row[returns] for row in rows if row.get(returns) is not None}
+    axes.plot(list(points), list(points.values()), marker='.', label=label)
+  axes.set(xlabel='environment steps', ylabel='mean return', title=title)
+  axes.grid(alpha=0.3)
+  axes.legend()
+  figure.savefig(os.path.join(directory, 'curve.png'), dpi=120)
+  pyplot.close(figure)
