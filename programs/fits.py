@@ -89,7 +89,8 @@ def unfit(service: object, expected: object) -> str | None:
     return None
   given = _arms(service)
   if len(given) > 1:
-    return next(filter(None, (unfit(each, expected) for each in given)), None)
+    found = (unfit(each, expected) for each in given)
+    return next((reason for reason in found if reason is not None), None)
   reasons = [_unfit_one(given[0], arm) for arm in _arms(expected)]
   return None if None in reasons else next((r for r in reasons if r), '')
 
