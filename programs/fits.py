@@ -6,11 +6,17 @@ import inspect
 import types
 import typing
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import InitVar, dataclass
+from typing import Any, Literal, TypeVar
 
 from callsheet.programs.handle import Handle, handles_in, service_of
-from callsheet.programs.signatures import NOTHING, label, resolved, signature
+from callsheet.programs.signatures import (
+  NOTHING,
+  label,
+  resolved,
+  signature,
+  written,
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def _misfit_inside(value: Any, expected: object, first: Handle) -> Misfit | None
   origin, arguments = typing.get_origin(expected) or expected, typing.get_args(expected)
   holder = f'it is inside a {type(value).__name__}'
   if not isinstance(origin, type):
-    return Misfit(first, expected, holder)
+    return Misfit(first, expected, holder) if _plain(expected) else None
   try:
     if not isinstance(value, origin):
       return Misfit(first, expected, holder)
@@ -100,8 +106,10 @@ def _unfit_one(service: object, expected: object) -> str | None:
     return None
   service = typing.get_origin(service) or service
   expected = typing.get_origin(expected) or expected
-  if not isinstance(service, type) or not isinstance(expected, type):
-    return ''
+  if not isinstance(expected, type):
+    return '' if _plain(expected) else None
+  if not isinstance(service, type):
+    return None
   if expected in service.__mro__:
     return None
   if getattr(expected, '_is_protocol', False):
@@ -119,8 +127,11 @@ def _arms(kind: object) -> tuple[object, ...]:
     return tuple(arm for each in typing.get_args(kind) for arm in _arms(each))
   if typing.get_origin(kind) is typing.Annotated:
     return _arms(typing.get_args(kind)[0])
-  if hasattr(kind, '__supertype__'):
-    return _arms(kind.__supertype__)
+  if isinstance(kind, InitVar):
+    return _arms(kind.type)
+  for inner in ('__supertype__', '__value__'):  # of a NewType, of a type statement
+    if hasattr(kind, inner):
+      return _arms(getattr(kind, inner))
   return (kind,)
 
 
@@ -131,11 +142,16 @@ def _open(kind: object) -> bool:
   return isinstance(kind, str | typing.ForwardRef | TypeVar)
 
 
+def _plain(kind: object) -> bool:
+  """Whether only a value fits, never a service; what isn't known gets the doubt."""
+  return kind is None or kind is Literal or typing.get_origin(kind) is Literal
+
+
 def _members(protocol: type) -> list[str]:
   found: dict[str, None] = {}
   for base in reversed(protocol.__mro__):
     if base is not object and base.__module__ not in ('typing', 'typing_extensions'):
-      names = {**inspect.get_annotations(base), **vars(base)}
+      names = {**written(base), **vars(base)}
       found.update(dict.fromkeys(name for name in names if not name.startswith('_')))
   return list(found)
 
@@ -144,7 +160,7 @@ def _lacks(service: type, protocol: type, name: str) -> str | None:
   wanted = inspect.getattr_static(protocol, name, None)
   given = inspect.getattr_static(service, name, None)
   if given is None:
-    annotated = any(name in inspect.get_annotations(b) for b in service.__mro__)
+    annotated = any(name in written(b) for b in service.__mro__)
     what = 'method' if inspect.isfunction(wanted) else 'attribute'
     return None if annotated else f'{label(service)} has no {what} {name!r}'
   ours, theirs = _parameters(protocol, name), _parameters(service, name)

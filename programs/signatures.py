@@ -18,7 +18,7 @@ _PLAIN = (object.__init__, object.__new__)
 def signature(make: Maker) -> inspect.Signature | None:
   """The signature of a constructor; None for the few built-in ones that show none."""
   try:
-    return inspect.signature(make)
+    return inspect.signature(typing.get_origin(make) or make)
   except (TypeError, ValueError):
     return None
 
@@ -35,7 +35,7 @@ def hints(make: Maker) -> dict[str, object]:
   if isinstance(function, type):
     makers = (getattr(function, name) for name in ('__init__', '__new__'))
     function = next((own for own in makers if own not in _PLAIN), function)
-  elif not hasattr(function, '__annotations__'):
+  elif not inspect.isroutine(function):
     function = type(function).__call__
   return resolved(function)
 
@@ -47,8 +47,16 @@ def resolved(holder: Any) -> dict[str, object]:
   except Exception:
     return {
       name: _resolve(annotation, getattr(inspect.unwrap(holder), '__globals__', {}))
-      for name, annotation in getattr(holder, '__annotations__', {}).items()
+      for name, annotation in written(holder).items()
     }
+
+
+def written(holder: Any) -> dict[str, object]:
+  """The annotations of a function or class itself, strings left as they are."""
+  try:
+    return inspect.get_annotations(holder)
+  except (NameError, TypeError):  # evaluated on demand since Python 3.14; or a built-in
+    return {}
 
 
 def _resolve(annotation: object, names: dict[str, object]) -> object:
@@ -57,6 +65,8 @@ def _resolve(annotation: object, names: dict[str, object]) -> object:
   carrier.__annotations__ = {'it': annotation}
   try:
     return typing.get_type_hints(carrier, names)['it']
+  except TypeError:  # typing knows no InitVar['...'] before Python 3.11
+    return eval(annotation, names) if isinstance(annotation, str) else annotation
   except Exception:
     return annotation
 

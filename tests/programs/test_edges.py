@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import InitVar, dataclass
 from typing import (
   Annotated,
   Any,
@@ -228,7 +229,7 @@ def protocol(method: Callable[..., Any]) -> Any:
   return type('Wanted', (Protocol,), {'call': method, '__module__': __name__})
 
 
-METHODS: list[tuple[Callable[..., Any], Callable[..., Any], bool]] = [
+METHODS: list[tuple[Callable[..., Any], Any, bool]] = [
   (lambda self, a: 0, lambda self, a: 0, True),
   (lambda self, a: 0, lambda self, b: 0, False),
   (lambda self, a, /: 0, lambda self, b: 0, True),
@@ -257,7 +258,7 @@ METHODS: list[tuple[Callable[..., Any], Callable[..., Any], bool]] = [
 
 @pytest.mark.parametrize(('wanted', 'given', 'fits'), METHODS)
 def test_methods_of_protocols(
-  wanted: Callable[..., Any], given: Callable[..., Any], fits: bool
+  wanted: Callable[..., Any], given: Any, fits: bool
 ) -> None:
   program = Program('p')
   service = type('Service', (), {'call': given})
@@ -323,3 +324,49 @@ def test_what_functions_are_said_to_make() -> None:
   for name in ('method', 'union'):
     with pytest.raises(EdgeError):
       program.add('c', user, found[name])
+
+
+@dataclass
+class Settings:
+  counter: Counter
+  replay: InitVar[Samples | None] = None
+
+
+class Inherits(Learner):
+  pass
+
+
+class Makes:
+  def __new__(cls, counter: Counter) -> Makes:
+    return super().__new__(cls)
+
+
+class Crate(Box[T]):
+  def __init__(self, counter: Counter, first: T) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+  ('make', 'right', 'wrong'),
+  [
+    (Settings, {'counter': 'counter'}, {'counter': 'replay'}),
+    (Settings, {'counter': 'counter', 'replay': 'replay'}, None),
+    (Settings, {'counter': 'counter'}, {'counter': 'counter', 'replay': 'counter'}),
+    (Pair, {'counter': 'counter', 'replay': 'replay'}, {'counter': 'replay'}),
+    (Inherits, {'agent': 'counter', 'replay': 'replay'}, {'replay': 'counter'}),
+    (Makes, {'counter': 'counter'}, {'counter': 'replay'}),
+    (Crate[int], {'counter': 'counter', 'first': 'replay'}, {'counter': 'replay'}),
+    (functools.partial(Crate, first=1), {'counter': 'counter'}, {'counter': 'replay'}),
+  ],
+)
+def test_constructors_of_all_kinds(
+  make: Any, right: dict[str, str], wrong: dict[str, str] | None
+) -> None:
+  program, counter, replay = declared()
+  nodes = {'counter': counter, 'replay': replay}
+  program.add('right', make, **{name: nodes[it] for name, it in right.items()})
+  assert set(program.plan().node('right').callees) == set(right.values())
+  if wrong is not None:
+    given = {**right, **wrong}
+    with pytest.raises(EdgeError, match="node 'wrong': parameter"):
+      program.add('wrong', make, **{name: nodes[it] for name, it in given.items()})

@@ -72,7 +72,12 @@ def test_construct_puts_a_client_for_each_handle() -> None:
   program.add('boss', Boss, workers, first=counter, second=counter)
   node = program.plan().node('boss')
   asked: list[str] = []
-  boss: Any = node.construct(lambda name: asked.append(name) or f'client of {name}')
+
+  def client(name: str) -> str:
+    asked.append(name)
+    return f'client of {name}'
+
+  boss: Any = node.construct(client)
   assert boss.workers == ['client of worker']
   assert boss.named == {'first': 'client of other', 'second': 'client of other'}
   assert tuple(asked) == node.callees == ('worker', 'other')
