@@ -22,6 +22,7 @@ items and then draws B has nobody to end its wait: it needs E >= max(r N, B).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -71,9 +72,12 @@ def credit(limiter: Limiter, at: Standing) -> float:
   ratio = limiter.samples_per_insert
   if ratio is None:
     return math.inf
-  owed = ratio * at.inserted - at.sampled
   lowest = ratio * limiter.min_size - error_buffer(limiter)
-  return float(max(0, math.floor(owed - lowest)))
+
+  def passes(n: int) -> bool:
+    return ratio * at.inserted - (at.sampled + n - 1) - 1 >= lowest
+
+  return float(_most(passes, ratio * at.inserted - at.sampled - lowest))
 
 
 def room(limiter: Limiter, at: Standing) -> float:
@@ -81,10 +85,22 @@ def room(limiter: Limiter, at: Standing) -> float:
   ratio = limiter.samples_per_insert
   if ratio is None:
     return math.inf
-  filling = max(0, limiter.min_size - at.size)
-  owed = ratio * at.inserted - at.sampled
   highest = ratio * limiter.min_size + error_buffer(limiter)
-  return float(max(filling, math.floor((highest - owed) / ratio), 0))
+
+  def passes(n: int) -> bool:
+    return (at.inserted + n) * ratio - at.sampled <= highest
+
+  most = _most(passes, (highest + at.sampled) / ratio - at.inserted)
+  return float(max(most, limiter.min_size - at.size))
+
+
+def _most(passes: Callable[[int], bool], about: float) -> int:
+  # The law itself decides, in its own rounding: one item more or less would be a wait
+  # that nothing ends.
+  most = max(0, math.floor(about) + 1)
+  while most > 0 and not passes(most):
+    most -= 1
+  return most
 
 
 def state(limiter: Limiter, at: Standing) -> LimiterState:

@@ -1,0 +1,236 @@
+"""A replay whose engine is dm-reverb 0.7.2, in the node's own process.
+
+Reverb: https://arxiv.org/abs/2102.04736. Only this process imports TensorFlow, and it
+runs none of its operations: no thread pools, no device. Actors and learners come
+through the courier.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import shutil
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from callsheet.agents.base import Batch, Table
+from callsheet.calls import blocking
+from callsheet.errors import CallCancelled, UsageError
+from callsheet.nodes import replay_checks, reverb_checkpoints
+from callsheet.nodes.limiting import Standing, credit, state
+from callsheet.nodes.replay import Sample, TableStatistics
+from callsheet.nodes.reverb_rows import pack, row_type, unpack
+from callsheet.nodes.reverb_sampling import TableSampler
+from callsheet.nodes.reverb_server import ReverbServer
+from callsheet.nodes.reverb_writing import TableWriter
+
+_LEAVE_SECONDS = 1.0
+
+
+class ReverbReplay:
+  """The service; what its methods take and give is said at `replay.Replay`.
+
+  `Limiter` maps to Reverb's `SampleToInsertRatio`, and to `MinSize` where it has no
+  `samples_per_insert`; `callsheet.nodes.limiting` has the law and what it asks of the
+  error buffer. What `statistics` calls inserted and sampled goes on from a restored
+  checkpoint.
+
+  Reverb listens on all interfaces and asks nobody who they are; its listener is bound
+  to the loopback device, so that only users of this host still reach it.
+  """
+
+  def __init__(
+    self,
+    tables: Sequence[Table],
+    checkpoint_directory: str | None = None,
+    port: int | None = None,
+    restore: bool = False,
+    keep_checkpoints: int = 2,
+  ) -> None:
+    """Starts the server.
+
+    Args:
+      tables: what it holds.
+      checkpoint_directory: where `checkpoint` writes to, this replay's alone; None for
+        no checkpoints.
+      port: of Reverb's own gRPC service; None takes a free one.
+      restore: start from the newest checkpoint, empty if there is none yet.
+      keep_checkpoints: how many of the newest stay.
+
+    Raises:
+      UsageError: a table can't work, the port is taken, the checkpoint doesn't fit the
+        tables, or dm-reverb is not there.
+    """
+    self._tables = replay_checks.check_tables(tables)
+    if keep_checkpoints < 1:
+      raise UsageError(f'keep_checkpoints is at least 1, came {keep_checkpoints}')
+    if restore and checkpoint_directory is None:
+      raise UsageError('restore=True needs the checkpoint_directory to restore from')
+    self._keep = keep_checkpoints
+    self._directory = Path(checkpoint_directory) if checkpoint_directory else None
+    self._highest = dict.fromkeys(self._tables, 1.0)
+    self._aside: Path | None = None
+    self._lock, self._checkpointing = threading.Lock(), threading.Lock()
+    self._stopping, self._closed = threading.Event(), False
+    self._callers, self._left = 0, threading.Condition()
+
+    newest = None
+    if self._directory is not None:
+      if restore and (newest := reverb_checkpoints.newest(self._directory)):
+        self._highest = reverb_checkpoints.check(newest, self._tables)
+      self._aside = reverb_checkpoints.make_aside(self._directory)
+    try:
+      self._server = ReverbServer(self._tables.values(), port, self._aside, newest)
+    except BaseException:
+      self._remove_aside()
+      raise
+    self._rows = {name: row_type(table) for name, table in self._tables.items()}
+    self._writers = {
+      name: TableWriter(self._server.new_writer, name, row.itemsize, self._stopping)
+      for name, row in self._rows.items()
+    }
+    self._samplers = {
+      name: TableSampler(
+        self._server.client,
+        table,
+        self._rows[name].itemsize,
+        functools.partial(self._standing, name),
+        self._stopping,
+      )
+      for name, table in self._tables.items()
+    }
+
+  @blocking
+  def insert(
+    self,
+    table: str,
+    columns: Mapping[str, NDArray[np.generic]],
+    priorities: NDArray[np.floating[Any]] | None = None,
+  ) -> int:
+    """See `Replay.insert`."""
+    declared = replay_checks.find_table(self._tables, table)
+    block, given, count = replay_checks.check_block(declared, columns, priorities)
+    if given is None:
+      given = np.full(count, self._highest[table])
+    with self._caller():
+      if count:
+        self._raise_highest(table, given)
+        try:
+          self._writers[table].write(pack(self._rows[table], block), given.tolist())
+        finally:
+          self._samplers[table].wake()
+    return count
+
+  @blocking
+  def sample(self, table: str, batch_size: int, num_batches: int = 1) -> Sample:
+    """See `Replay.sample`."""
+    declared = replay_checks.find_table(self._tables, table)
+    replay_checks.check_sizes(declared, batch_size, num_batches)
+    leading = (num_batches, batch_size)
+    with self._caller():
+      draws = self._samplers[table].draw(num_batches * batch_size)
+    batch = Batch(
+      data=unpack(self._rows[table], draws.rows, leading),
+      probabilities=draws.probabilities.reshape(leading),
+      table_size=draws.sizes.reshape(leading)[:, -1].copy(),
+    )
+    return Sample(batch, draws.keys.reshape(leading))
+
+  def update_priorities(
+    self,
+    table: str,
+    keys: NDArray[np.uint64],
+    priorities: NDArray[np.floating[Any]],
+  ) -> None:
+    """See `Replay.update_priorities`."""
+    declared = replay_checks.find_table(self._tables, table)
+    flat, values = replay_checks.check_update(declared, keys, priorities)
+    with self._caller():
+      if len(flat):
+        self._raise_highest(table, values)
+        updates = dict(zip(flat.tolist(), values.tolist(), strict=True))
+        self._server.client.MutatePriorities(table, list(updates.items()), [])
+
+  def checkpoint(self) -> str:
+    """See `Replay.checkpoint`."""
+    if self._directory is None:
+      raise UsageError(
+        'this replay has no folder for checkpoints: '
+        'ReverbReplay(tables, checkpoint_directory=...)'
+      )
+    with self._caller(), self._checkpointing:
+      written = Path(self._server.client.Checkpoint())
+      place = reverb_checkpoints.publish(
+        written, self._directory, self._tables, self._highest, self._keep
+      )
+    return str(place)
+
+  def statistics(self) -> Mapping[str, TableStatistics]:
+    """See `Replay.statistics`."""
+    with self._caller():
+      standings = self._server.standings()
+    return {
+      name: TableStatistics(
+        size=at.size,
+        max_size=table.max_size,
+        inserted=at.inserted,
+        sampled=at.sampled,
+        samples_per_insert=at.sampled / at.inserted if at.inserted else float('nan'),
+        credit=credit(table.limiter, at),
+        state=state(table.limiter, at),
+      )
+      for name, table in self._tables.items()
+      for at in (standings[name],)
+    }
+
+  def close(self) -> None:
+    """Ends waiting callers with CallCancelled, then the server. Idempotent."""
+    with self._lock:
+      if self._closed:
+        return
+      self._closed = True
+    self._stopping.set()
+    for sampler in self._samplers.values():
+      sampler.wake()
+    with self._left:
+      self._left.wait_for(lambda: self._callers == 0, _LEAVE_SECONDS)
+    for writer in self._writers.values():
+      writer.close()
+    self._samplers.clear()
+    self._writers.clear()
+    self._server.stop()
+    self._remove_aside()
+
+  @property
+  def port(self) -> int:
+    """Where Reverb's own gRPC service listens."""
+    return self._server.port
+
+  @contextlib.contextmanager
+  def _caller(self) -> Iterator[None]:
+    with self._left:
+      if self._stopping.is_set():
+        raise CallCancelled('replay is stopping')
+      self._callers += 1
+    try:
+      yield
+    finally:
+      with self._left:
+        self._callers -= 1
+        self._left.notify_all()
+
+  def _standing(self, table: str) -> Standing:
+    return self._server.standings()[table]
+
+  def _raise_highest(self, table: str, priorities: NDArray[np.float64]) -> None:
+    with self._lock:
+      self._highest[table] = max(self._highest[table], float(priorities.max()))
+
+  def _remove_aside(self) -> None:
+    if self._aside is not None:
+      shutil.rmtree(self._aside, ignore_errors=True)
