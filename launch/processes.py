@@ -60,7 +60,7 @@ class ProcessCrew:
     self._processes: dict[str, subprocess.Popen[bytes]] = {}
     self._threads: list[threading.Thread] = []
     self._folder = tempfile.mkdtemp(prefix='callsheet-')
-    self._logs = options.log_directory or tempfile.mkdtemp(prefix=f'{plan.name}-logs-')
+    self._logs = options.log_directory or tempfile.mkdtemp(prefix=f'{plan.name}-')
     try:
       os.makedirs(self._logs, exist_ok=True)
     except OSError as error:

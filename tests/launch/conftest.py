@@ -1,0 +1,56 @@
+"""What every launch test has to leave behind: nothing."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from callsheet.launch import Backend, Processes, backend_of
+
+
+def _traces() -> tuple[set[int], set[str], set[str], set[object]]:
+  me = psutil.Process()
+  sockets = {c.laddr for c in me.net_connections('inet') if c.status == 'LISTEN'}
+  return (
+    {child.pid for child in me.children(recursive=True)},
+    {thread.name for thread in threading.enumerate()},
+    set(glob.glob(os.path.join(tempfile.gettempdir(), 'callsheet-*'))),
+    sockets,
+  )
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+  """Fails a test that leaves a process, a thread, a temporary folder or a port."""
+  before = _traces()
+  yield
+  wait_for(
+    lambda: all(now <= then for now, then in zip(_traces(), before, strict=True)),
+    lambda: f'left behind: {[n - t for n, t in zip(_traces(), before, strict=True)]}',
+  )
+
+
+@pytest.fixture(params=['threads', 'processes'])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+  """Every launch backend that runs on this machine alone."""
+  if request.param == 'processes':
+    return Processes(log_directory=str(tmp_path / 'logs'))
+  return backend_of(request.param)
+
+
+def wait_for(
+  condition: Callable[[], bool], complaint: Callable[[], str] = lambda: 'timed out'
+) -> None:
+  """Waits for a condition, at most 15 seconds."""
+  until = time.monotonic() + 15
+  while not condition():
+    assert time.monotonic() < until, complaint()
+    time.sleep(0.02)

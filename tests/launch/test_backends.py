@@ -1,0 +1,212 @@
+"""The conformance suite: programs that every launch backend must run alike."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from callsheet import Always, Node, OnFailure, Program
+from callsheet.errors import NodeFailed
+from callsheet.launch import Running, launch, start
+from tests.launch import services
+from tests.launch.conftest import wait_for
+from tests.launch.services import Forever, Tally
+
+
+def holding(name: str, tmp_path) -> tuple[Program, Tally]:
+  """A program that goes on until the test has seen what it wants."""
+  program = Program(name)
+  program.add('hold', Forever, 'hold', str(tmp_path / 'closed'))
+  return program, program.add('tally', Tally)
+
+
+def notes(running: Running, tally: Tally, count: int) -> list[object]:
+  """The tally's notes, once there are so many."""
+  client = running.client(tally)
+
+  def there() -> bool:
+    running.wait(0.02)
+    return len(client.notes()) >= count
+
+  wait_for(there, lambda: f'only {client.notes()}')
+  return client.notes()
+
+
+def test_hello(backend, tmp_path):
+  program, tally = holding('hello', tmp_path)
+  greeter = program.add('greeter', services.Greeter)
+  program.add('caller', services.Caller, greeter, tally)
+  with start(program, backend) as running:
+    assert notes(running, tally, 1) == ['hello world']
+  assert (tmp_path / 'closed').read_text() == 'hold\n'
+
+
+def test_ends_when_every_loop_has_returned(backend):
+  program = Program('short')
+  program.add(
+    'caller',
+    services.Caller,
+    program.add('greeter', services.Greeter),
+    program.add('tally', Tally),
+  )
+  launch(program, backend)
+
+
+def test_producer_and_consumers(backend, tmp_path):
+  program, tally = holding('consumers', tmp_path)
+  mailbox = program.add('mailbox', services.Mailbox)
+  program.add('producer', services.Producer, mailbox, 100)
+  with program.group('consumer'):
+    for _ in range(3):
+      program.add('consumer', services.Consumer, mailbox, tally)
+  with start(program, backend) as running:
+    assert sorted(notes(running, tally, 100)) == list(range(100))
+
+
+def test_a_node_ends_the_program_while_others_block(backend):
+  program = Program('watched')
+  tally, mailbox = program.add('tally', Tally), program.add('mailbox', services.Mailbox)
+  program.add('producer', services.Producer, mailbox, 10)
+  program.add('consumer', services.Consumer, mailbox, tally)
+  program.add(Node('watcher', ends_program=True), services.Watcher, tally, 10)
+  begun = time.monotonic()
+  launch(program, backend)
+  # The consumer is in a call that would never return; it must not use up its grace.
+  assert time.monotonic() - begun < 9
+
+
+def test_circle(backend):
+  program = Program('circle')
+  second = program.forward('second', services.Player)
+  first = program.add('first', services.Player, second, True, 20)
+  program.add('second', services.Player, first, False, 20)
+  launch(program, backend)
+
+
+def test_futures(backend, tmp_path):
+  program, tally = holding('futures', tmp_path)
+  program.add('fan', services.Fan, program.add('slow', services.Slow), tally)
+  with start(program, backend) as running:
+    total, seconds = notes(running, tally, 1)[0]
+  assert total == 10.0
+  assert seconds < 5, 'twenty calls of half a second ran one after the other'
+
+
+@pytest.mark.parametrize('service', [services.BadStart, services.BadRun])
+def test_exception_in_a_node(backend, tmp_path, service):
+  program, _ = holding('bad', tmp_path)
+  program.add('bad', service)
+  with pytest.raises(NodeFailed) as caught:
+    launch(program, backend)
+  assert caught.value.node == 'bad'
+  assert 'Oops: no' in caught.value.reason
+  assert 'services.py' in caught.value.traceback
+  assert 'raise Oops(' in caught.value.traceback
+  assert (tmp_path / 'closed').exists() or service is services.BadStart
+
+
+def test_exception_in_a_handler(backend, tmp_path):
+  program, tally = holding('handler', tmp_path)
+  slow = program.add('slow', services.Slow)
+  program.add('caller', services.BadCaller, slow, tally)
+  with pytest.raises(NodeFailed) as caught, start(program, backend) as running:
+    caught_there = notes(running, tally, 1)[0]
+    running.wait()
+  message, cause = caught_there
+  assert message == 'on purpose'
+  assert 'in fail' in cause, 'the traceback of the handler is missing'
+  assert caught.value.node == 'caller'
+  assert "raise Oops('on purpose')" in caught.value.traceback
+
+
+def test_restart_until_it_works(backend, tmp_path):
+  program, tally = holding('phoenix', tmp_path)
+  node = Node('phoenix', restart=OnFailure(max_restarts=3, backoff=0.05))
+  program.add(node, services.Phoenix, tally, 2)
+  with start(program, backend) as running:
+    client = running.client(tally)
+    wait_for(lambda: running.wait(0.02) or client.total() == 3)
+    assert not running.wait(0.3), 'a node that finished well ended the program'
+    assert client.total() == 3
+
+
+def test_restarts_run_out(backend, tmp_path):
+  program, tally = holding('phoenix', tmp_path)
+  node = Node('phoenix', restart=OnFailure(max_restarts=2, backoff=0.05))
+  program.add(node, services.Phoenix, tally, 100)
+  with pytest.raises(NodeFailed, match='not yet') as caught:
+    launch(program, backend)
+  assert caught.value.node == 'phoenix'
+
+
+def test_always_restarts(backend, tmp_path):
+  program, tally = holding('always', tmp_path)
+  node = Node('phoenix', restart=Always(backoff=0.05))
+  program.add(node, services.Phoenix, tally, 0)
+  with start(program, backend) as running:
+    client = running.client(tally)
+    wait_for(lambda: running.wait(0.02) or client.total() >= 3)
+
+
+def test_stop_reaches_a_loop_that_asks_nobody(backend):
+  program = Program('spinner')
+  program.add('spinner', services.Spinner)
+  begun = time.monotonic()
+  with start(program, backend) as running:
+    assert not running.wait(0.5)
+  assert time.monotonic() - begun < 9, 'it was killed only after its grace'
+
+
+def test_stops_callers_before_those_they_call(backend, tmp_path):
+  path = tmp_path / 'closed'
+  program = services.ordered(str(path))
+  with start(program, backend) as running:
+    assert running.client('learner').ping() == 'learner'
+    assert running.client('actor/1').ping() == 'actor'
+  closed = path.read_text().split()
+  assert closed == ['actor', 'actor', 'learner', 'replay', 'counter']
+
+
+def test_large_arrays(backend, tmp_path):
+  program, tally = holding('large', tmp_path)
+  echo = program.add('echo', services.Echo)
+  program.add('sender', services.Sender, echo, tally, 16 * 2**20)
+  with start(program, backend) as running:
+    assert notes(running, tally, 1) == [True]
+
+
+@pytest.mark.timeout(240)
+def test_fifty_nodes(backend, tmp_path):
+  program, tally = holding('fifty', tmp_path)
+  with program.group('node'):
+    others = [
+      program.add('node', Forever, f'{index:02}', str(tmp_path / 'closed'))
+      for index in range(47)
+    ]
+  program.add('many', services.Many, others, tally)
+  with start(program, backend) as running:
+    assert notes_slowly(running, tally) == [[f'{index:02}' for index in range(47)]]
+  assert len((tmp_path / 'closed').read_text().split()) == 48
+
+
+def notes_slowly(running: Running, tally: Tally) -> list[object]:
+  """Fifty processes take their time to start on two cores."""
+  client = running.client(tally)
+  until = time.monotonic() + 100
+  while not client.notes():
+    assert time.monotonic() < until
+    running.wait(0.2)
+  return client.notes()
+
+
+def test_colocated_nodes_share_a_process(backend, tmp_path):
+  program, _ = holding('colocated', tmp_path)
+  path = str(tmp_path / 'closed')
+  with program.group('pair', colocate=True):
+    program.add('one', Forever, 'one', path)
+    program.add('two', Forever, 'two', path)
+  with start(program, backend) as running:
+    one, two = running.client('pair/one').pid(), running.client('pair/two').pid()
+  assert one == two
+  assert sorted((tmp_path / 'closed').read_text().split()) == ['hold', 'one', 'two']

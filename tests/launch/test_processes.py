@@ -1,0 +1,114 @@
+"""What processes have and threads don't: logs, prefixes, and lives of their own."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import pytest
+from rich.console import Console
+
+from callsheet import Node, OnFailure, Program
+from callsheet.errors import NodeFailed, UsageError
+from callsheet.launch import Processes, Terminal, launch, start
+from callsheet.launch.devices import process_environment, unit_resources
+from callsheet.programs import Resources
+from tests.launch import services
+from tests.launch.conftest import wait_for
+
+
+def test_output_goes_to_a_log_and_under_the_nodes_name(tmp_path):
+  program = Program('noisy')
+  program.add('bad', services.BadRun)
+  screen = io.StringIO()
+  backend = Processes(log_directory=str(tmp_path / 'logs'))
+  terminal = Terminal(Console(file=screen, width=200))
+  running = start(program, backend, terminal=terminal)
+  with pytest.raises(NodeFailed) as caught, running:
+    running.wait()
+  log = tmp_path / 'logs' / 'bad.log'
+  assert caught.value.log == str(log)
+  assert 'about to fail\n' in log.read_text()
+  assert 'bad | about to fail' in screen.getvalue()
+
+
+def test_log_of_a_failed_program_is_kept(tmp_path, monkeypatch):
+  monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+  program = Program('bad')
+  program.add('bad', services.BadRun)
+  with pytest.raises(NodeFailed) as caught:
+    launch(program, Processes(echo=False))
+  with open(caught.value.log) as log:
+    assert 'about to fail' in log.read()
+
+
+def test_log_of_a_good_program_without_a_folder_is_not_kept(tmp_path, monkeypatch):
+  monkeypatch.setattr('tempfile.tempdir', str(tmp_path))
+  program = Program('good')
+  program.add(
+    'caller',
+    services.Caller,
+    program.add('greeter', services.Greeter),
+    program.add('tally', services.Tally),
+  )
+  launch(program, 'processes')
+  assert os.listdir(tmp_path) == []
+
+
+def test_log_folder_that_cannot_be_made(tmp_path):
+  (tmp_path / 'file').write_text('')
+  program = Program('nowhere')
+  program.add('bad', services.BadRun)
+  with pytest.raises(UsageError, match='log folder'):
+    launch(program, Processes(log_directory=str(tmp_path / 'file' / 'logs')))
+
+
+def test_killed_process_is_restarted(tmp_path):
+  program = Program('phoenix')
+  program.add('hold', services.Forever, 'hold', str(tmp_path / 'closed'))
+  tally = program.add('tally', services.Tally)
+  node = Node('phoenix', restart=OnFailure(max_restarts=3, backoff=0.05))
+  program.add(node, services.Phoenix, tally, 2, True)
+  with start(program, 'processes') as running:
+    client = running.client(tally)
+    wait_for(lambda: running.wait(0.02) or client.total() == 3)
+
+
+def test_service_that_is_restarted_serves_again(tmp_path):
+  program = Program('service')
+  program.add('hold', services.Forever, 'hold', str(tmp_path / 'closed'))
+  node = Node('victim', restart=OnFailure(max_restarts=50, backoff=0.1))
+  victim = program.add(node, services.Suicide, 1.0)
+  with start(program, 'processes') as running:
+    client = running.client(victim)
+    answered = 0
+    for _ in range(3):
+      assert client.ping() == 'here'
+      answered += 1
+      running.wait(1.5)
+  assert answered == 3
+
+
+def test_threads_of_libraries_follow_the_declared_cpus():
+  environment = process_environment(
+    Resources(cpus=1), {'XLA_FLAGS': '--a', 'HOME': '/'}
+  )
+  assert environment['OMP_NUM_THREADS'] == environment['NPROC'] == '1'
+  assert environment['XLA_FLAGS'] == '--a --xla_cpu_multi_thread_eigen=false'
+  assert environment['JAX_PLATFORMS'] == 'cpu'
+  assert environment['HOME'] == '/'
+  many = process_environment(Resources(cpus=4, gpus=1), {})
+  assert many['OMP_NUM_THREADS'] == '4'
+  assert 'JAX_PLATFORMS' not in many and 'XLA_FLAGS' not in many
+
+
+def test_declared_environment_comes_last():
+  resources = Resources(environment={'JAX_PLATFORMS': 'cuda', 'MINE': '1'})
+  environment = process_environment(resources, {})
+  assert environment['JAX_PLATFORMS'] == 'cuda'
+  assert environment['MINE'] == '1'
+
+
+def test_colocated_nodes_add_up_what_they_need():
+  both = unit_resources((Resources(cpus=1, gpus=1), Resources(cpus=2)))
+  assert (both.cpus, both.gpus) == (3, 1)
