@@ -24,7 +24,7 @@ from callsheet.errors import UsageError
 from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.launch.events import Event, Exited
 from callsheet.launch.local import local_book
-from callsheet.launch.worker import Orders
+from callsheet.launch.orders import Orders
 from callsheet.programs.plan import Plan
 
 

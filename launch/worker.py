@@ -14,31 +14,13 @@ import shutil
 import signal
 import sys
 import threading
-from dataclasses import dataclass
 from typing import BinaryIO
 
 import cloudpickle
 
-from callsheet.launch.addresses import AddressBook
 from callsheet.launch.events import Event, Stopped
 from callsheet.launch.node import NodeLife
-
-
-@dataclass(frozen=True)
-class Orders:
-  """What the launcher sends first.
-
-  Attributes:
-    nodes: the unit's `NodePlan`s, pickled apart: `path` must be known first.
-    book: where everybody is.
-    path: the launcher's `sys.path`.
-    folder: removed if the launcher dies, for it can't any more.
-  """
-
-  nodes: bytes
-  book: AddressBook
-  path: list[str]
-  folder: str
+from callsheet.launch.orders import Orders
 
 
 def main() -> None:
