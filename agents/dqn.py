@@ -43,6 +43,7 @@ from callsheet.agents.base import (
   Sampling,
   Table,
 )
+from callsheet.agents.rlax_import import import_rlax
 
 TABLE = 'transitions'
 
@@ -185,10 +186,7 @@ def _loss(
     target_params: the target network's.
     batch: see `Batch`.
   """
-  # rlax imports TensorFlow through distrax on some versions: seconds and 400 MB that an
-  # actor, which never traces this, shall not pay.
-  import rlax
-
+  rlax = import_rlax()
   data = batch.data
   q_tm1 = q(params, data['observation'])
   q_t = q(target_params, data['next_observation'])
