@@ -1,0 +1,33 @@
+"""The engines of the replay, each of which passes the same tests (`test_replay_*`)."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from callsheet.agents.base import Table
+
+ENGINES = ['reverb'] if importlib.util.find_spec('reverb') else []
+collect_ignore = [] if ENGINES else ['test_reverb_replay.py']
+
+Engine = Callable[..., Any]
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+  """Makes a replay from tables; it is closed behind the test."""
+  made: list[Any] = []
+
+  def make(tables: Sequence[Table], **options: Any) -> Any:
+    if request.param == 'reverb':
+      from callsheet.nodes.reverb_replay import ReverbReplay
+
+      made.append(ReverbReplay(tables, **options))
+    return made[-1]
+
+  yield make
+  for replay in made:
+    replay.close()
