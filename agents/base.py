@@ -28,8 +28,8 @@ class Limiter:
 
   Sampling waits until `min_size` items are stored. From then on, with
   `samples_per_insert`, items sampled are held within `error_buffer` of
-  `samples_per_insert` times items inserted, whichever side runs ahead; without it nobody
-  waits again.
+  `samples_per_insert` times items inserted, whichever side runs ahead; without it
+  nobody waits again.
 
   Attributes:
     min_size: items that must be stored before the first sample.
