@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-import chex
-from dm_env import specs
+if TYPE_CHECKING:  # A replay or a recorder knows these classes and needs no JAX.
+  import chex
+  from dm_env import specs
 
 Params = Any
 State = Any
 Carry = Any
-Metrics = Mapping[str, chex.Array]
+Metrics: TypeAlias = 'Mapping[str, chex.Array]'
 
 
 class EnvironmentSpec(NamedTuple):
@@ -102,7 +103,9 @@ class Batch(NamedTuple):
   table_size: chex.Array
 
 
-Policy = Callable[[Params, Carry, Any, chex.PRNGKey], tuple[chex.Array, Carry, Any]]
+Policy: TypeAlias = (
+  'Callable[[Params, Carry, Any, chex.PRNGKey], tuple[chex.Array, Carry, Any]]'
+)
 
 
 @dataclass(frozen=True)

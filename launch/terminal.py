@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
+if TYPE_CHECKING:  # Imported by the first who prints, which no node's process does.
+  from rich.console import Console
 
 # Told apart on dark and on light grounds.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue', 'bright_red', 'bright_cyan')
@@ -20,10 +21,16 @@ class Terminal:
   """
 
   def __init__(self, console: Console | None = None) -> None:
-    self._console = console or Console(stderr=True, highlight=False)
+    if console is None:
+      from rich.console import Console
+
+      console = Console(stderr=True, highlight=False)
+    self._console = console
 
   def say(self, node: str, line: str) -> None:
     """Prints `line` with `node` before it."""
+    from rich.text import Text
+
     colour = _COLOURS[zlib.crc32(node.encode()) % len(_COLOURS)]
     text = Text.assemble((f'{node} | ', colour), Text.from_ansi(line))
     self._console.print(text, soft_wrap=True)

@@ -16,8 +16,6 @@ import sys
 import threading
 from typing import BinaryIO
 
-import cloudpickle
-
 from callsheet.launch.events import Event, Stopped
 from callsheet.launch.node import NodeLife
 from callsheet.launch.orders import Orders
@@ -53,7 +51,7 @@ def main() -> None:
       if not left:
         ended.set()
 
-  for node in cloudpickle.loads(orders.nodes):
+  for node in pickle.loads(orders.nodes):
     lives[node.name] = NodeLife(node, orders.book, report)
     left.add(node.name)
   threading.Thread(
