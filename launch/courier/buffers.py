@@ -14,8 +14,11 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Sequence
 
 _POOLED = 128 * 1024
+_PACKED = 64 * 1024
+_ALIGNMENT = 64
 _IDLE_BYTES = 256 * 1024 * 1024
 
 
@@ -85,6 +88,28 @@ class Pool:
         slabs.pop()
         self._idle_total -= rounded
         wanted -= rounded
+
+
+def allocate(lengths: Sequence[int]) -> list[memoryview]:
+  """A buffer for each length; small ones in a row share one, each on its own lines."""
+  found: list[memoryview] = []
+  for large, group in itertools.groupby(lengths, lambda length: length > _PACKED):
+    if large:
+      found.extend(pool.lease(length) for length in group)
+    else:
+      _pack(list(group), found)
+  return found
+
+
+def _pack(lengths: list[int], found: list[memoryview]) -> None:
+  places = [0]
+  for length in lengths:
+    places.append(places[-1] + (length + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT)
+  shared = pool.lease(places[-1])
+  found.extend(
+    shared[place : place + length]
+    for place, length in zip(places, lengths, strict=False)
+  )
 
 
 def _map(size: int) -> mmap.mmap:

@@ -1,4 +1,4 @@
-"""A client's connections to its server: opened when needed, pooled, replaced if dead."""
+"""A client's connections to its server: opened when needed, pooled, replaced."""
 
 from __future__ import annotations
 
@@ -25,18 +25,15 @@ class _NotServing(Exception):
 
 
 class Connection:
-  """A channel with the server's methods and the means to see that it has died."""
+  """A channel, with the methods that its server has told."""
 
-  __slots__ = ('_poll', 'channel', 'methods')
+  __slots__ = ('channel', 'methods', 'readable')
 
   def __init__(self, channel: wire.Channel, methods: dict[str, Described]) -> None:
     self.channel, self.methods = channel, methods
-    self._poll = select.poll()
-    self._poll.register(channel.fileno(), select.POLLIN)
-
-  def alive(self) -> bool:
-    """Whether it is silent, as an idle one must be; a dead one reads as its end."""
-    return not self._poll.poll(0)
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    self.readable = poll.poll
 
 
 class Link:
@@ -68,23 +65,17 @@ class Link:
     if self.cancelled:
       self._wake.set()
 
-  def take(self, end: float | None, method: str) -> Connection:
-    """A connection that was alive a moment ago.
-
-    Raises:
-      Unavailable: nobody answered until `end` (monotonic seconds).
-      AuthError: the other side does not hold the secret.
-      CallCancelled: this side is stopping.
-    """
-    while not self.closed:
+  def take_idle(self) -> Connection | None:
+    """A pooled connection that was alive a moment ago."""
+    while True:
       try:
         connection = self._idle.pop()
       except IndexError:
-        return self._open(end, method)
-      if connection.alive():
+        return None
+      if not connection.readable(0):
         return connection
+      # An idle connection is silent; one with news has ended.
       self.discard(connection)
-    raise self.stopping(method)
 
   def give_back(self, connection: Connection) -> None:
     """The call is over and the connection can carry the next one."""
@@ -131,12 +122,20 @@ class Link:
       f'{self.peer}.{method} was given up: this node is stopping', self.peer
     )
 
-  def _open(self, end: float | None, method: str) -> Connection:
-    """Tries to connect until it works."""
+  def open(self, end: float | None, method: str) -> Connection:
+    """Connects, and tries until it works.
+
+    Raises:
+      Unavailable: nobody answered until `end` (monotonic seconds).
+      AuthError: the other side does not hold the secret.
+      CallCancelled: this side is stopping.
+    """
     begun = time.monotonic()
     pause = _FIRST_PAUSE
     reason = 'there was no time left'
     while True:
+      if self.closed:
+        raise self.stopping(method)
       try:
         return self._try_open(end)
       except _NotServing:
@@ -183,9 +182,9 @@ class Link:
     """What the server sends once it serves."""
     try:
       welcome = channel.receive(end)
-      if welcome is None or welcome.kind != wire.WELCOME:
+      if welcome is None or welcome[0] != wire.WELCOME:
         raise wire.Malformed
-      methods: dict[str, Described] = loads(welcome.body, ())
+      methods: dict[str, Described] = loads(welcome[2], ())
       return methods
     except Expired:
       raise _NotServing from None

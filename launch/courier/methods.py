@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,26 +28,33 @@ class Method:
 
 @dataclass(frozen=True)
 class Described:
-  """What a caller is told of a method."""
+  """What a caller is told of a method; `index` stands for it in calls."""
 
+  index: int
   blocking: bool
   parameters: tuple[str, ...]
 
 
-def exported(service: object) -> dict[bytes, Method]:
-  """The public methods by name; properties are not touched, classes not exported."""
-  found = {}
+def exported(service: object) -> tuple[Method, ...]:
+  """The public methods; properties are not touched, classes not exported."""
+  found = []
   for name in dir(service):
-    if name.startswith('_') or name in _OWN or len(name.encode()) > 255:
+    if name.startswith('_') or name in _OWN:
       continue
     if isinstance(inspect.getattr_static(service, name, None), property):
       continue
     function = getattr(service, name, None)
     if callable(function) and not isinstance(function, type):
-      found[name.encode()] = Method(
-        name, function, is_blocking(function), _parameters(function)
-      )
-  return found
+      found.append(Method(name, function, is_blocking(function), _parameters(function)))
+  return tuple(found)
+
+
+def described(methods: Sequence[Method]) -> dict[str, Described]:
+  """What callers are told, by name."""
+  return {
+    method.name: Described(index, method.blocking, method.parameters)
+    for index, method in enumerate(methods)
+  }
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:

@@ -14,13 +14,14 @@ import select
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
-from callsheet.errors import NotSendable
 from callsheet.launch.courier import address as addresses
-from callsheet.launch.courier import failures, handshake, wire
-from callsheet.launch.courier.methods import Described, Method, exported, no_such_method
-from callsheet.launch.courier.pickling import Pickled, dumps, loads
+from callsheet.launch.courier import handshake, wire
+from callsheet.launch.courier.answers import answer
+from callsheet.launch.courier.methods import Method, described, exported
+from callsheet.launch.courier.pickling import dumps
 from callsheet.launch.courier.statistics import MethodStatistics
 
 _log = logging.getLogger(__name__)
@@ -52,11 +53,12 @@ class Server:
     self._inode = os.stat(path).st_ino if path else 0
     self._lock = threading.Lock()
     self._ended = threading.Condition(self._lock)
-    self._methods: dict[bytes, Method] | None = None
+    self._methods: tuple[Method, ...] | None = None
     self._unwelcomed: list[wire.Channel] = []
     self._channels: dict[int, wire.Channel] = {}
     self._threads: set[threading.Thread] = set()
-    self._waiting = self._lingering = self._bounded = 0
+    self._waiting = 0
+    self._may_linger: deque[None] = deque([None] * _MOST_LINGERING)
     self._closed = False
     self._epoll = select.epoll()
     self._stop_reading, self._stop = os.pipe()
@@ -79,8 +81,7 @@ class Server:
 
   def statistics(self) -> dict[str, MethodStatistics]:
     """What each method has done so far."""
-    methods = (self._methods or {}).values()
-    return {method.name: method.record.snapshot() for method in methods}
+    return {m.name: m.record.snapshot() for m in self._methods or ()}
 
   def __repr__(self) -> str:
     return f'<server of {self._name!r} at {self._address}>'
@@ -198,84 +199,27 @@ class Server:
         channel.close()
 
   def _welcome(self, channel: wire.Channel) -> None:
-    methods = self._methods or {}
-    told = {m.name: Described(m.blocking, m.parameters) for m in methods.values()}
-    channel.send(wire.WELCOME, b'', dumps(told), None)
+    told = described(self._methods or ())
+    channel.send(wire.WELCOME, 0, dumps(told), None)
 
   def _attend(self, channel: wire.Channel, fresh: bool) -> None:
     """Answers calls until none comes for a moment, or others need the thread more."""
+    methods = self._methods or ()
     message = self._linger(channel) if fresh else channel.receive(None, idle=True)
     while message is not None:
-      self._answer(channel, message)
+      answer(channel, methods, message, self._name)
       message = None  # its buffers are free before the wait, not after it
       message = self._linger(channel)
 
   def _linger(self, channel: wire.Channel) -> wire.Message | None:
-    with self._lock:
-      if self._lingering >= _MOST_LINGERING:
-        return None
-      self._lingering += 1
+    try:
+      self._may_linger.pop()
+    except IndexError:
+      return None
     try:
       return channel.receive(None, idle=True)
     finally:
-      with self._lock:
-        self._lingering -= 1
-
-  def _answer(self, channel: wire.Channel, message: wire.Message) -> None:
-    if message.kind != wire.CALL:
-      raise wire.Malformed
-    method = (self._methods or {}).get(message.name)
-    if method is None:
-      known = [m.name for m in (self._methods or {}).values()]
-      name = message.name.decode(errors='replace')
-      error = no_such_method(self._name, name, known)
-      channel.send(wire.ERROR, b'', failures.pack(error, name), None)
-      return
-    size = message.size
-    begun = time.monotonic_ns()
-    method.record.begin()
-    if not method.blocking:
-      with self._lock:
-        self._bounded += 1
-    sent, spent, failed = 0, 0, True
-    try:
-      kind, reply = self._invoke(method, message)
-      del message
-      spent = time.monotonic_ns() - begun
-      failed = kind == wire.ERROR
-      sent = channel.send(kind, b'', reply, None)
-    finally:
-      method.record.end(spent, size, sent, failed)
-      if not method.blocking:
-        with self._lock:
-          self._bounded -= 1
-          if self._closed:
-            self._ended.notify_all()
-
-  def _invoke(self, method: Method, message: wire.Message) -> tuple[int, Pickled]:
-    called = f'{self._name}.{method.name}'
-    try:
-      try:
-        args, kwargs = loads(message.body, message.buffers)
-      except Exception as error:
-        raise NotSendable(
-          f'the arguments of {called} can not be unpickled there: '
-          f'{type(error).__name__}: {error}',
-          self._name,
-        ) from error
-      result = method.function(*args, **kwargs)
-      try:
-        reply = dumps(result)
-        wire.size_of(reply)
-        return wire.RESULT, reply
-      except Exception as error:
-        raise NotSendable(
-          f'the result of {called} (a {type(result).__name__}) can not be sent: '
-          f'{type(error).__name__}: {error}',
-          self._name,
-        ) from error
-    except BaseException as error:
-      return wire.ERROR, failures.pack(error, called)
+      self._may_linger.append(None)
 
   # Ending
 
@@ -292,8 +236,8 @@ class Server:
     os.write(self._stop, b'x')  # ends every wait in epoll
     deadline = time.monotonic() + _GRACE
     with self._lock:
-      while self._bounded and time.monotonic() < deadline:
-        self._ended.wait(deadline - time.monotonic())
+      while self._answering() and time.monotonic() < deadline:
+        self._ended.wait(0.01)
       for channel in self._channels.values():
         channel.abort()
       own = {threading.current_thread()}
@@ -306,6 +250,11 @@ class Server:
     self._epoll.close()
     os.close(self._stop)
     os.close(self._stop_reading)
+
+  def _answering(self) -> bool:
+    """Whether handlers run that should be done in a moment."""
+    methods = self._methods or ()
+    return any(not m.blocking and m.record.running() for m in methods)
 
   def _stop_listening(self) -> None:
     path = self._address.path

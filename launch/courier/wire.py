@@ -1,8 +1,7 @@
 """Messages on an authenticated connection.
 
-header   magic 2, kind u8, length of the name u8, number of buffers u32, body u64
+header   kind u16, method u16, number of buffers u32, length of the body u64
 table    the length of each buffer, u64
-name     the method, UTF-8
 body     a pickle
 buffers  what the pickle refers to, one after the other
 
@@ -13,28 +12,27 @@ been answered: a small message is one system call on either side.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import socket
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from callsheet.launch.courier import buffers as buffer_pool
+from callsheet.launch.courier import buffers as receive_buffers
 from callsheet.launch.courier.deadlines import remaining
-from callsheet.launch.courier.pickling import Chunk, Pickled
+from callsheet.launch.courier.pickling import Pickled
 
-CALL, RESULT, ERROR, WELCOME = 1, 2, 3, 4
+CALL, RESULT, ERROR, WELCOME = 0xCA01, 0xCA02, 0xCA03, 0xCA04
 LARGEST_MESSAGE = 1 << 34
 
-_MAGIC = b'\xca\x11'
-_HEADER = struct.Struct('<2sBBIQ')
+Message = tuple[int, int, memoryview, Sequence[memoryview], int]
+"""Kind, method, body, buffers, size; the body only lasts until the next message."""
+
+_KINDS = frozenset({CALL, RESULT, ERROR, WELCOME})
+_HEADER = struct.Struct('<HHIQ')
 _TIMEOUT = struct.Struct('@ll')
 _SCRATCH = 32 * 1024
 _JOINED = 64 * 1024
 _MOST_BUFFERS = 1 << 20
 _GATHERED = 512  # at a time; the kernel takes 1024
-_PACKED = 64 * 1024
-_ALIGNMENT = 64
 
 
 class Malformed(Exception):
@@ -49,22 +47,8 @@ class TooLarge(Exception):
   """The message is larger than the courier carries."""
 
 
-class Message(NamedTuple):
-  """A received message; `body` is only valid until the next one is received."""
-
-  kind: int
-  name: bytes
-  body: memoryview
-  buffers: list[memoryview]
-  size: int
-
-
-def size_of(pickled: Pickled) -> int:
-  """How many bytes body and buffers have.
-
-  Raises:
-    TooLarge: more than the courier carries.
-  """
+def check_size(pickled: Pickled) -> None:
+  """Raises TooLarge if body and buffers are more than the courier carries."""
   chunks, buffers = pickled
   size = sum(map(len, chunks)) + sum(buffer.nbytes for buffer in buffers)
   if size > LARGEST_MESSAGE or len(buffers) > _MOST_BUFFERS:
@@ -72,23 +56,24 @@ def size_of(pickled: Pickled) -> int:
       f'{size:,} bytes in {len(buffers):,} buffers; a message carries at most '
       f'{LARGEST_MESSAGE:,} bytes in {_MOST_BUFFERS:,}'
     )
-  return size
 
 
 class Channel:
   """One end of a connection.
 
-  Its owner alone sends, receives and closes; other threads may only `abort` it.
+  Its owner alone sends, receives and closes; other threads may only `abort` it. The
+  kernel ends a wait after the armed time, which is then compared with the deadline.
   """
 
-  __slots__ = ('_armed', '_scratch', '_sock', '_view', 'closed')
+  __slots__ = ('_receive', '_scratch', '_send', '_sock', '_view', 'armed', 'closed')
 
   def __init__(self, sock: socket.socket) -> None:
     sock.setblocking(True)
     self._sock = sock
+    self._send, self._receive = sock.send, sock.recv_into
     self._scratch = bytearray(_SCRATCH)
     self._view = memoryview(self._scratch)
-    self._armed = 0.0
+    self.armed = 0.0
     self.closed = False
 
   def fileno(self) -> int:
@@ -105,21 +90,22 @@ class Channel:
 
   def arm(self, seconds: float) -> None:
     """Lets the kernel end a send or a receive after so many seconds."""
-    if seconds == self._armed:
+    if seconds == self.armed:
       return
-    whole = int(seconds)
-    value = _TIMEOUT.pack(whole, max(int((seconds - whole) * 1e6), 1))
+    whole = min(int(seconds), 1 << 30)
+    value = _TIMEOUT.pack(whole, max(int(seconds % 1 * 1e6), 1))
     self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
     self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, value)
-    self._armed = seconds
+    self.armed = seconds
 
-  def _arm_until(self, end: float | None) -> None:
+  def arm_until(self, end: float | None) -> None:
+    """The same for a deadline; raises Expired if it has passed."""
     left = remaining(end)
     # Without a limit the kernel's only wakes this thread in vain now and then.
-    if left is not None and not left / 2 <= self._armed <= left * 1.01 + 1e-3:
+    if left is not None and not left / 2 <= self.armed <= left * 1.01 + 1e-3:
       self.arm(left)
 
-  def send(self, kind: int, name: bytes, pickled: Pickled, end: float | None) -> int:
+  def send(self, kind: int, method: int, pickled: Pickled, end: float | None) -> int:
     """Sends a message; returns its size.
 
     Raises:
@@ -127,39 +113,33 @@ class Channel:
       OSError: the connection is lost; the other side can't have read all of it.
     """
     chunks, buffers = pickled
-    body = sum(map(len, chunks))
-    head = _HEADER.pack(_MAGIC, kind, len(name), len(buffers), body)
-    if not buffers and body < _JOINED:
-      data = b''.join((head, name, *chunks))
+    if len(chunks) == 1 and not buffers and len(chunks[0]) < _JOINED:
+      data = _HEADER.pack(kind, method, 0, len(chunks[0])) + chunks[0]
       total = len(data)
-      self._arm_until(end)
       try:
-        sent = self._sock.send(data)
+        sent = self._send(data)
       except BlockingIOError:
         sent = 0
       if sent < total:
         self._gather([memoryview(data)[sent:]], end)
       return total
     lengths = [buffer.nbytes for buffer in buffers]
-    table = struct.pack(f'<{len(lengths)}Q', *lengths)
-    parts = [head + table + name, *chunks, *buffers]
-    self._gather([memoryview(part) for part in parts if len(part)], end)
-    return len(parts[0]) + body + sum(lengths)
+    head = _HEADER.pack(kind, method, len(lengths), sum(map(len, chunks)))
+    parts = [head + struct.pack(f'<{len(lengths)}Q', *lengths), *chunks, *buffers]
+    views = [memoryview(part).cast('B') for part in parts if len(part)]
+    total = sum(map(len, views))
+    self._gather(views, end)
+    return total
 
   def _gather(self, parts: list[memoryview], end: float | None) -> None:
     parts.reverse()
     while parts:
-      self._arm_until(end)
+      self.arm_until(end)
       try:
         sent = self._sock.sendmsg(parts[: -_GATHERED - 1 : -1])
       except BlockingIOError:
         continue
-      while sent:
-        part = parts.pop()
-        if sent < part.nbytes:
-          parts.append(part[sent:])
-          break
-        sent -= part.nbytes
+      _advance(parts, sent)
 
   def receive(self, end: float | None, idle: bool = False) -> Message | None:
     """The next message; with `idle` None if none has begun within the armed time.
@@ -170,44 +150,41 @@ class Channel:
       Malformed: what came is no message.
       OSError: the connection is lost.
     """
-    have = 0
-    while have < _HEADER.size:
-      if not idle:
-        self._arm_until(end)
-      try:
-        got = self._sock.recv_into(self._view[have:] if have else self._scratch)
-      except BlockingIOError:
-        if idle and not have:
-          return None
-        continue
-      if not got:
+    try:
+      have = self._receive(self._scratch)
+    except BlockingIOError:
+      if idle:
+        return None
+      have = self._receive_header(0, end)
+    if have < _HEADER.size:
+      if not have:
         raise Closed
-      have += got
-    magic, kind, name_size, count, body_size = _HEADER.unpack_from(self._scratch)
-    if magic != _MAGIC or body_size > LARGEST_MESSAGE or count > _MOST_BUFFERS:
+      have = self._receive_header(have, end)
+    kind, method, count, body = _HEADER.unpack_from(self._scratch)
+    if kind in _KINDS and not count and have == body + _HEADER.size:
+      return kind, method, self._view[_HEADER.size : have], (), have
+    if kind not in _KINDS or body > LARGEST_MESSAGE or count > _MOST_BUFFERS:
       raise Malformed
-    start = _HEADER.size + name_size
-    size = start + body_size
-    if not count and have == size:
-      name = bytes(self._view[_HEADER.size : start])
-      return Message(kind, name, self._view[start:have], [], have)
-    return self._receive_rest(kind, name_size, count, body_size, have, end)
+    return self._receive_rest(kind, method, count, body, have, end)
+
+  def _receive_header(self, have: int, end: float | None) -> int:
+    while have < _HEADER.size:
+      self.arm_until(end)
+      with contextlib.suppress(BlockingIOError):
+        got = self._receive(self._view[have:])
+        if not got:
+          raise Closed
+        have += got
+    return have
 
   def _receive_rest(
-    self,
-    kind: int,
-    name_size: int,
-    count: int,
-    body_size: int,
-    have: int,
-    end: float | None,
+    self, kind: int, method: int, count: int, body: int, have: int, end: float | None
   ) -> Message:
-    name_at = _HEADER.size + 8 * count
-    body_at = name_at + name_size
-    front_size = body_at + body_size
+    start = _HEADER.size + 8 * count
+    front_size = start + body
     front = self._view
     if front_size > len(front):
-      front = buffer_pool.pool.lease(front_size)
+      front = receive_buffers.pool.lease(front_size)
       front[:have] = self._view[:have]
     if have < front_size:
       self._fill([front[have:front_size]], end)
@@ -216,10 +193,9 @@ class Channel:
     size = front_size + sum(lengths)
     if size > 2 * LARGEST_MESSAGE or have > size:
       raise Malformed
-    buffers = _allocate(lengths)
+    buffers = receive_buffers.allocate(lengths)
     self._fill_after(buffers, front[front_size:have], end)
-    name = bytes(front[name_at:body_at])
-    return Message(kind, name, front[body_at:front_size], buffers, size)
+    return kind, method, front[start:front_size], buffers, size
 
   def _fill_after(
     self, buffers: list[memoryview], early: memoryview, end: float | None
@@ -227,19 +203,18 @@ class Channel:
     """Fills the buffers, first with what came along with the front."""
     missing = []
     for buffer in buffers:
-      if early.nbytes:
-        taken = min(early.nbytes, buffer.nbytes)
+      taken = min(early.nbytes, buffer.nbytes)
+      if taken:
         buffer[:taken] = early[:taken]
         early = early[taken:]
-        buffer = buffer[taken:]
-      if buffer.nbytes:
-        missing.append(buffer)
+      if taken < buffer.nbytes:
+        missing.append(buffer[taken:])
     self._fill(missing, end)
 
   def _fill(self, views: list[memoryview], end: float | None) -> None:
     views.reverse()
     while views:
-      self._arm_until(end)
+      self.arm_until(end)
       try:
         if len(views) == 1:
           got = self._sock.recv_into(views[0])
@@ -249,47 +224,14 @@ class Channel:
         continue
       if not got:
         raise Closed
-      while got:
-        view = views.pop()
-        if got < view.nbytes:
-          views.append(view[got:])
-          break
-        got -= view.nbytes
+      _advance(views, got)
 
 
-def _allocate(lengths: Sequence[int]) -> list[memoryview]:
-  """A buffer for each length; small ones in a row share one, each on its own lines."""
-  found: list[memoryview] = []
-  for large, group in itertools.groupby(lengths, lambda length: length > _PACKED):
-    if large:
-      found.extend(buffer_pool.pool.lease(length) for length in group)
-    else:
-      _pack(list(group), found)
-  return found
-
-
-def _pack(lengths: list[int], found: list[memoryview]) -> None:
-  places = [0]
-  for length in lengths:
-    places.append(places[-1] + (length + _ALIGNMENT - 1) // _ALIGNMENT * _ALIGNMENT)
-  shared = buffer_pool.pool.lease(places[-1])
-  found.extend(
-    shared[place : place + length]
-    for place, length in zip(places, lengths, strict=False)
-  )
-
-
-__all__ = [
-  'CALL',
-  'ERROR',
-  'LARGEST_MESSAGE',
-  'RESULT',
-  'WELCOME',
-  'Channel',
-  'Chunk',
-  'Closed',
-  'Malformed',
-  'Message',
-  'TooLarge',
-  'size_of',
-]
+def _advance(views: list[memoryview], done: int) -> None:
+  """Takes so many bytes off the end, where the next view lies."""
+  while done:
+    view = views.pop()
+    if done < view.nbytes:
+      views.append(view[done:])
+      return
+    done -= view.nbytes
