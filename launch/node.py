@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from callsheet.errors import CourierError
@@ -35,7 +36,8 @@ class NodeLife:
     self._stop = threading.Event()
     self._clients: list[Any] = []
     self._lock = threading.Lock()
-    self._interruptible = False
+    self._in_service = False
+    self._deaf = False
     self._thread = threading.Thread(target=self._live, name=node.name, daemon=True)
 
   def start(self) -> None:
@@ -48,17 +50,17 @@ class NodeLife:
     with self._lock:
       for client in self._clients:
         courier.cancel_blocking(client)
-      if self._interruptible:
+      if self._deaf:
         self._raise(Interrupted)
 
   def abort(self) -> None:
-    """Takes the node's clients away and raises in its loop."""
+    """Takes the node's clients away and raises in whatever code of its it is."""
     self._stop.set()
     with self._lock:
       for client in self._clients:
         courier.close(client)
-    if self._thread.is_alive():
-      self._raise(Interrupted)
+      if self._in_service:
+        self._raise(Interrupted)
 
   def join(self, timeout: float) -> bool:
     """Waits for the end, at most `timeout` seconds; True if it came."""
@@ -70,7 +72,8 @@ class NodeLife:
     server, service = None, None
     try:
       server = self._book.listen(name)
-      service = self._node.construct(self._client)
+      with self._service_code():
+        service = self._node.construct(self._client)
       server.serve(service)
       run = getattr(service, 'run', None)
       self._report(Ready(name, runs=callable(run)))
@@ -80,32 +83,42 @@ class NodeLife:
       self._stop.wait()
     except BaseException as error:
       self._fail(error)
-    for close in (getattr(service, 'close', None), server and server.close):
-      try:
-        if callable(close):
+    try:
+      close = getattr(service, 'close', None)
+      if callable(close):
+        with self._service_code():
           close()
-      except BaseException as error:
-        self._fail(error)
+    except BaseException as error:
+      self._fail(error)
+    if server is not None:
+      server.close()
     for client in self._clients:
       courier.close(client)
     self._report(Stopped(name))
 
   def _run(self, run: Callable[..., None]) -> None:
     if 'stop' in inspect.signature(run).parameters:
-      run(stop=self._stop)
+      with self._service_code():
+        run(stop=self._stop)
       return
-    with self._lock:
-      if self._stop.is_set():
-        return
-      self._interruptible = True
     try:
-      run()
+      with self._service_code(deaf=True):
+        if not self._stop.is_set():
+          run()
     except Interrupted:
       if not self._stop.is_set():
         raise
+
+  @contextlib.contextmanager
+  def _service_code(self, deaf: bool = False) -> Iterator[None]:
+    """Where the thread may be raised in; our own clean-up must not be torn."""
+    with self._lock:
+      self._in_service, self._deaf = True, deaf
+    try:
+      yield
     finally:
       with self._lock:
-        self._interruptible = False
+        self._in_service = self._deaf = False
         self._raise(None)
 
   def _client(self, name: str) -> Any:

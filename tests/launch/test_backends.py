@@ -131,6 +131,15 @@ def test_restart_until_it_works(backend, tmp_path):
     assert client.total() == 3
 
 
+def test_many_restarts_in_a_row(backend, tmp_path):
+  program, tally = holding('phoenix', tmp_path)
+  node = Node('phoenix', restart=OnFailure(max_restarts=15, backoff=0.001))
+  program.add(node, services.Phoenix, tally, 8)
+  with start(program, backend) as running:
+    client = running.client(tally)
+    wait_for(lambda: running.wait(0.02) or client.total() == 9)
+
+
 def test_restarts_run_out(backend, tmp_path):
   program, tally = holding('phoenix', tmp_path)
   node = Node('phoenix', restart=OnFailure(max_restarts=2, backoff=0.05))
