@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from callsheet.agents.base import Agent
 from callsheet.calls import call_async
+from callsheet.errors import UsageError
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.playing import EpisodeReturns, jit_policy
@@ -20,9 +21,6 @@ from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay
 from callsheet.nodes.variables import ParameterSource, VariableClient
 from callsheet.nodes.writing import NStepWriter
-
-# Seconds between two reports of steps, returns and ages.
-REPORT_PERIOD = 0.5
 
 
 class Actor:
@@ -42,6 +40,10 @@ class Actor:
     num_environments: B, stepped together.
     block_length: T, steps of the batch between two writes.
     update_period: seconds between two pulls of the parameters.
+    report_period: seconds between two reports to counter and recorder.
+
+  Raises:
+    UsageError: `num_environments` or `block_length` is below 1.
   """
 
   def __init__(
@@ -57,12 +59,16 @@ class Actor:
     num_environments: int = 8,
     block_length: int = 16,
     update_period: float = 0.2,
+    report_period: float = 0.5,
   ) -> None:
+    if block_length < 1:
+      raise UsageError(f'block_length is {block_length}, expected at least 1')
     self._agent, self._replay = agent, replay
     self._counter, self._recorder = counter, recorder
     self._environment = make_environment(num_environments, seed)
     self._seed = seed
     self._block_length = block_length
+    self._report_period = report_period
     self._policy = jit_policy(agent.policy)
     self._variables = VariableClient(learner, update_period)
     self._returns = EpisodeReturns(num_environments)
@@ -72,27 +78,45 @@ class Actor:
     self._reported_at = time.monotonic()
 
   def run(self, stop: threading.Event) -> None:
-    """Plays until the stop."""
-    carry = self._agent.initial_carry(self._environment.num_environments)
-    key = jax.random.PRNGKey(self._seed)
-    time_step = self._environment.reset()
-    sent: Future[int] | None = None
-    while not stop.is_set():
-      for _ in range(self._block_length):
-        params = self._variables.params()
-        action, carry, key = self._policy(params, carry, time_step.observation, key)
-        time_step = self._step(time_step, np.asarray(action))
-      if sent is not None:
-        sent.result()
-      columns = self._writer.take()
-      if columns is not None:
-        sent = call_async(self._replay.insert, self._agent.writes.table, columns)
-      if time.monotonic() - self._reported_at >= REPORT_PERIOD:
-        self._report()
+    """Plays until the stop.
+
+    Whichever way it ends, the steps that it has taken are counted by then.
+
+    Raises:
+      CallCancelled: the stop came while the replay held it back.
+      Exception: whatever environment, replay, learner, counter or recorder raised.
+    """
+    try:
+      self._play(stop)
+    finally:
+      self._report()
 
   def close(self) -> None:
     """Closes the environments."""
     self._environment.close()
+
+  def _play(self, stop: threading.Event) -> None:
+    carry = self._agent.initial_carry(self._environment.num_environments)
+    key = jax.random.PRNGKey(self._seed)
+    time_step = self._environment.reset()
+    sent: Future[int] | None = None
+    while True:
+      for _ in range(self._block_length):
+        # In every step: a block of a slow environment may outlast a stop's patience.
+        if stop.is_set():
+          return
+        params = self._variables.params()
+        action, carry, key = self._policy(params, carry, time_step.observation, key)
+        time_step = self._step(time_step, np.asarray(action))
+      # Before the wait, which may be long: what was played shows already.
+      if time.monotonic() - self._reported_at >= self._report_period:
+        self._report()
+      if sent is not None:
+        sent.result()
+        sent = None
+      columns = self._writer.take()
+      if columns is not None:
+        sent = call_async(self._replay.insert, self._agent.writes.table, columns)
 
   def _step(
     self, before: dm_env.TimeStep, action: NDArray[np.generic]
@@ -104,10 +128,13 @@ class Actor:
     return after
 
   def _report(self) -> None:
-    self._counter.add(actor_steps=self._steps, episodes=len(self._ended))
-    figures = {'parameter_age': self._variables.age()}
-    if self._ended:
-      figures['return'] = float(np.mean(self._ended))
-    self._recorder.record('actor', figures, index=self._seed)
+    steps, ended = self._steps, self._ended
     self._steps, self._ended = 0, []
     self._reported_at = time.monotonic()
+    if not steps:
+      return
+    self._counter.add(actor_steps=steps, episodes=len(ended))
+    figures = {'parameter_age': self._variables.age()}
+    if ended:
+      figures['return'] = float(np.mean(ended))
+    self._recorder.record('actor', figures, index=self._seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import threading
 from collections import Counter as Counts
 
@@ -18,12 +19,26 @@ class Counter:
 
     Returns:
       All counts, those that were just added included.
+
+    Raises:
+      TypeError: an amount is no whole number; nothing was added.
     """
+    whole = {name: _whole(name, amount) for name, amount in amounts.items()}
     with self._lock:
-      self._counts.update(amounts)
+      self._counts.update(whole)
       return dict(self._counts)
 
   def counts(self) -> dict[str, int]:
     """All counts so far; a name that was never added is missing."""
     with self._lock:
       return dict(self._counts)
+
+
+def _whole(name: str, amount: object) -> int:
+  # NumPy's integers become Python's, which go into every file.
+  try:
+    return operator.index(amount)  # type: ignore[arg-type]
+  except TypeError:
+    raise TypeError(
+      f'Counter.add({name}={amount!r}): expected an int, got a {type(amount).__name__}'
+    ) from None

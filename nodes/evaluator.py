@@ -7,7 +7,7 @@ import threading
 import jax
 import numpy as np
 
-from callsheet.agents.base import Agent
+from callsheet.agents.base import Agent, Params
 from callsheet.nodes import checkpoints
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
@@ -19,6 +19,9 @@ from callsheet.nodes.variables import ParameterSource, VariableClient
 class Evaluator:
   """Plays a batch of episodes for each version of the parameters that it gets hold of.
 
+  None is played twice, and the parameters are kept only if their mean return is above
+  all before it in this life of the node.
+
   Args:
     agent: whose evaluation policy it plays.
     make_environment: makes its environments.
@@ -28,7 +31,8 @@ class Evaluator:
     seed: of environments and policy.
     num_episodes: played at once, each in an environment of its own.
     target_return: `run` returns once the mean return is at least this.
-    max_actor_steps: `run` returns after one more evaluation once so many are spent.
+    max_actor_steps: once so many are spent, `run` evaluates the newest parameters, if
+      it hasn't yet, and returns.
     policy_directory: the best parameters are saved there; None saves nothing.
     period: seconds from the end of one evaluation to the next.
   """
@@ -61,22 +65,25 @@ class Evaluator:
 
   def run(self, stop: threading.Event) -> None:
     """Evaluates until the target or the budget is reached, or the stop comes."""
-    version = -1
+    evaluated = -1
     while not stop.wait(self._period):
+      # Counted before the parameters are asked for, which are no older than that.
       steps = self._counter.counts().get('actor_steps', 0)
-      spent = self._max_actor_steps is not None and steps >= self._max_actor_steps
       params = self._variables.refresh()
-      if self._variables.version != version or spent:
-        version = self._variables.version
+      reached = False
+      if self._variables.version != evaluated:
+        evaluated = self._variables.version
         reached = self._evaluate(params, steps, stop)
-        if reached or spent:
-          return
+      if reached or (
+        self._max_actor_steps is not None and steps >= self._max_actor_steps
+      ):
+        return
 
   def close(self) -> None:
     """Closes the environments."""
     self._environment.close()
 
-  def _evaluate(self, params: object, steps: int, stop: threading.Event) -> bool:
+  def _evaluate(self, params: Params, steps: int, stop: threading.Event) -> bool:
     self._key, key = jax.random.split(self._key)
     carry = self._agent.initial_carry(self._environment.num_environments)
     returns = play_episodes(self._act, params, carry, self._environment, key, stop)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any
 
 import jax
 import numpy as np
 
-from callsheet.agents.base import Agent
+from callsheet.agents.base import Agent, Metrics
 from callsheet.calls import call_async
+from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.recorder import Recorder
@@ -29,12 +29,15 @@ class Learner:
     agent: what is trained.
     replay: where its batches come from.
     counter: counts `learner_steps`.
-    recorder: gets the updates' metrics.
+    recorder: gets the metrics of the newest dispatch, the mean of its updates.
     seed: of the initial parameters.
     updates_per_dispatch: K, updates in one dispatch and batches in one sample.
-    publish_period: seconds between two versions of the parameters.
-    max_steps: `run` returns after so many updates; None goes on until the stop.
+    publish_period: seconds between two versions of the parameters, and two reports.
+    max_steps: `run` returns after exactly so many updates; None goes on until the stop.
     checkpoint_directory: the state is saved there in the end; None saves nothing.
+
+  Raises:
+    UsageError: `updates_per_dispatch` is below 1.
   """
 
   def __init__(
@@ -50,6 +53,10 @@ class Learner:
     max_steps: int | None = None,
     checkpoint_directory: str | None = None,
   ) -> None:
+    if updates_per_dispatch < 1:
+      raise UsageError(
+        f'updates_per_dispatch is {updates_per_dispatch}, expected at least 1'
+      )
     self._agent, self._replay = agent, replay
     self._counter, self._recorder = counter, recorder
     self._updates_per_dispatch = updates_per_dispatch
@@ -57,8 +64,10 @@ class Learner:
     self._max_steps = max_steps
     self._checkpoint_directory = checkpoint_directory
     self._state = jax.jit(agent.init)(jax.random.PRNGKey(seed))
+    self._metrics: Metrics = {}
     self._steps = 0
-    self._published = Parameters(0, self._host_parameters())
+    self._reported = 0
+    self._publish()
     self._dispatch = jax.jit(
       lambda state, batches: jax.lax.scan(agent.update, state, batches),
       donate_argnums=0,
@@ -74,39 +83,55 @@ class Learner:
     return None if published.version == known else published
 
   def run(self, stop: threading.Event) -> None:
-    """Learns until the stop, or for `max_steps` updates."""
-    next_sample = self._ask()
-    updated: Future[None] | None = None
-    reported_at, reported = time.monotonic(), self._steps
-    while not stop.is_set():
-      sample = next_sample.result()
-      next_sample = self._ask()
-      self._state, metrics = self._dispatch(self._state, sample.batch)
-      self._steps += self._updates_per_dispatch
-      if updated is not None:
-        updated.result()
-      updated = self._update_priorities(sample, metrics)
-      now = time.monotonic()
-      finished = self._max_steps is not None and self._steps >= self._max_steps
-      if finished or now - reported_at >= self._publish_period:
-        self._published = Parameters(self._steps, self._host_parameters())
-        self._report(metrics, self._steps - reported)
-        reported_at, reported = now, self._steps
-      if finished:
-        return
+    """Learns until the stop, or until it has done `max_steps` updates.
+
+    Whichever way it ends, what it has done is counted by then.
+
+    Raises:
+      CallCancelled: the stop came while it waited for a sample.
+      Exception: whatever the replay, the counter or the recorder raised.
+    """
+    try:
+      self._learn(stop)
+    finally:
+      self._report()
 
   def close(self) -> None:
     """Saves the state, if it was given a folder for it."""
     if self._checkpoint_directory is not None:
       checkpoints.save(self._checkpoint_directory, self._state)
 
-  def _ask(self) -> Future[Sample]:
+  def _learn(self, stop: threading.Event) -> None:
+    sampling = self._ask()
+    updating: Future[None] | None = None
+    while sampling is not None and not stop.is_set():
+      sample = sampling.result()
+      # One behind the last would be drawn for nothing, and might never come.
+      sampling = self._ask(behind=len(sample.keys))
+      self._state, self._metrics = self._dispatch(self._state, sample.batch)
+      self._steps += len(sample.keys)
+      if updating is not None:
+        updating.result()
+      updating = self._update_priorities(sample, self._metrics)
+      if sampling is None or self._time_to_publish():
+        self._publish()
+        self._report()
+    if updating is not None:
+      updating.result()
+
+  def _ask(self, behind: int = 0) -> Future[Sample] | None:
+    """The next sample, `behind` updates that are still to be done; None at the end."""
+    num_batches = self._updates_per_dispatch
+    if self._max_steps is not None:
+      num_batches = min(num_batches, self._max_steps - self._steps - behind)
+    if num_batches < 1:
+      return None
     samples = self._agent.samples
     return call_async(
-      self._replay.sample, samples.table, samples.batch_size, self._updates_per_dispatch
+      self._replay.sample, samples.table, samples.batch_size, num_batches
     )
 
-  def _update_priorities(self, sample: Sample, metrics: Any) -> Future[None] | None:
+  def _update_priorities(self, sample: Sample, metrics: Metrics) -> Future[None] | None:
     if 'priorities' not in metrics:
       return None
     return call_async(
@@ -116,15 +141,23 @@ class Learner:
       np.asarray(metrics['priorities']),
     )
 
-  def _host_parameters(self) -> Any:
-    # A copy: the next dispatch gives these buffers away.
-    return jax.tree.map(np.array, self._agent.parameters(self._state))
+  def _time_to_publish(self) -> bool:
+    return time.monotonic() - self._published_at >= self._publish_period
 
-  def _report(self, metrics: Any, steps: int) -> None:
+  def _publish(self) -> None:
+    # A copy: the next dispatch gives these buffers away.
+    params = jax.tree.map(np.array, self._agent.parameters(self._state))
+    self._published = Parameters(self._steps, params)
+    self._published_at = time.monotonic()
+
+  def _report(self) -> None:
+    steps, self._reported = self._steps - self._reported, self._steps
+    if not steps:
+      return
+    self._counter.add(learner_steps=steps)
     figures = {
       name: float(np.mean(np.asarray(value)))
-      for name, value in metrics.items()
+      for name, value in self._metrics.items()
       if name != 'priorities'
     }
-    self._counter.add(learner_steps=steps)
     self._recorder.record('learner', figures)

@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-import csv
-import json
+import contextlib
 import math
-import os
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from callsheet.errors import ConnectionLost, Unavailable
 from callsheet.nodes.counter import Counter
+from callsheet.nodes.metrics import MetricsFiles, Rates, Row
 from callsheet.nodes.replay import Replay
 
-Row = dict[str, Any]
-
-# The columns of metrics.csv; metrics.jsonl has whatever was recorded.
-COLUMNS = (
-  'seconds',
-  'actor_steps',
-  'actor_steps_per_second',
-  'episodes',
-  'learner_steps',
-  'learner_steps_per_second',
-  'samples_per_insert',
-  'replay_size',
-  'replay_credit',
-  'replay_state',
-  'actor/return',
-  'actor/parameter_age',
-  'learner/loss',
-  'evaluator/return',
-  'evaluator/best_return',
-  'evaluator/actor_steps',
-)
+# In every row, from the first on; a count of another name once it was added to.
+_COUNTS = ('actor_steps', 'episodes', 'learner_steps')
 _RATES = ('actor_steps', 'learner_steps')
+# Rows that a rate looks back on: the counts arrive in lumps.
+_WINDOW = 5
 
 
 class Recorder:
   """Collects figures from every node, and writes a row of them each period.
+
+  A row holds `seconds` since the run began, every count, `actor_steps_per_second` and
+  `learner_steps_per_second` over the last five rows (not in the first row), the
+  replay's statistics (the first table's as they are, every other one's with
+  `/table` behind), and the mean of each figure over those that report it. What isn't
+  finite is null. Restarted on the same folder, it goes on with the files and with
+  `seconds`, from those of the last row.
 
   Args:
     directory: gets `metrics.jsonl` and `metrics.csv`; None writes nothing.
@@ -55,11 +45,11 @@ class Recorder:
     self._counter, self._replay, self._period = counter, replay, period
     self._lock = threading.Lock()
     self._figures: dict[str, dict[int, float]] = defaultdict(dict)
-    self._started = time.monotonic()
+    self._files = None if directory is None else MetricsFiles(directory)
+    last = self._files.last_seconds() if self._files is not None else 0.0
+    self._started = time.monotonic() - last
+    self._rates = Rates(_RATES, _WINDOW)
     self._row: Row = {}
-    self._directory = directory
-    if directory is not None:
-      os.makedirs(directory, exist_ok=True)
 
   def record(self, role: str, figures: Mapping[str, float], index: int = 0) -> None:
     """Takes in a node's newest figures.
@@ -80,9 +70,11 @@ class Recorder:
       return dict(self._row)
 
   def run(self, stop: threading.Event) -> None:
-    """Writes a row each period until the stop, and one more then."""
+    """Writes a row each period until the stop."""
     while not stop.wait(self._period):
-      self._write()
+      # One that is being restarted has no figures now; the next row comes soon.
+      with contextlib.suppress(ConnectionLost, Unavailable):
+        self._write()
 
   def close(self) -> None:
     """Writes the last row."""
@@ -92,44 +84,23 @@ class Recorder:
     row = self._next_row()
     with self._lock:
       self._row = row
-    if self._directory is None:
-      return
-    with open(os.path.join(self._directory, 'metrics.jsonl'), 'a') as lines:
-      lines.write(json.dumps(row) + '\n')
-    path = os.path.join(self._directory, 'metrics.csv')
-    new = not os.path.exists(path)
-    with open(path, 'a', newline='') as table:
-      writer = csv.DictWriter(table, COLUMNS, extrasaction='ignore')
-      if new:
-        writer.writeheader()
-      writer.writerow(row)
+    if self._files is not None:
+      self._files.append(row)
 
   def _next_row(self) -> Row:
-    with self._lock:
-      before = self._row
-      means = {
-        name: sum(by_index.values()) / len(by_index)
-        for name, by_index in self._figures.items()
-      }
     counts = self._counter.counts()
     seconds = time.monotonic() - self._started
-    row: Row = {'seconds': seconds, **counts}
-    for name in _RATES:
-      gained = counts.get(name, 0) - before.get(name, 0)
-      row[f'{name}_per_second'] = gained / (seconds - before.get('seconds', 0.0))
-    for table, statistics in self._replay.statistics().items():
-      figures = {
-        'samples_per_insert': statistics.samples_per_insert,
-        'replay_size': statistics.size,
-        'replay_credit': statistics.credit,
-        'replay_state': statistics.state,
-      }
-      # One table needs no name; of several each figure has its own.
-      single = 'samples_per_insert' not in row
-      row.update(
-        {name if single else f'{name}/{table}': figures[name] for name in figures}
-      )
-    row.update(means)
+    row: Row = {'seconds': seconds, **dict.fromkeys(_COUNTS, 0), **counts}
+    row.update(self._rates.observe(seconds, counts))
+    for index, (table, statistics) in enumerate(self._replay.statistics().items()):
+      suffix = f'/{table}' if index else ''
+      row[f'samples_per_insert{suffix}'] = statistics.samples_per_insert
+      row[f'replay_size{suffix}'] = statistics.size
+      row[f'replay_credit{suffix}'] = statistics.credit
+      row[f'replay_state{suffix}'] = statistics.state
+    with self._lock:
+      for name, by_index in self._figures.items():
+        row[name] = sum(by_index.values()) / len(by_index)
     return {name: _plain(value) for name, value in row.items()}
 
 

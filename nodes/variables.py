@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
@@ -10,13 +11,15 @@ import jax
 
 from callsheet.agents.base import Params
 from callsheet.calls import call_async
+from callsheet.errors import ConnectionLost
 
 
 class Parameters(NamedTuple):
   """One version of the parameters.
 
   Attributes:
-    version: grows with every version; the learner's step that made them.
+    version: the learner's step that made them; it grows, unless the learner was
+      restarted.
     params: a pytree of numpy arrays.
   """
 
@@ -35,15 +38,18 @@ class ParameterSource(Protocol):
 class VariableClient:
   """Keeps a copy of the newest parameters on the device, pulled in the background.
 
+  A pull that is lost with its learner is asked for once more, of the restarted one;
+  whatever else goes wrong with a pull is raised by the next call. For one thread.
+
   Args:
     source: the learner.
-    period: seconds between two pulls.
+    period: seconds from the beginning of one pull to that of the next.
   """
 
   def __init__(self, source: ParameterSource, period: float) -> None:
     self._source, self._period = source, period
-    self._asked_at = 0.0
-    self._newest_at = 0.0
+    # Not 0: that is when the machine was started, which may be a moment ago.
+    self._asked_at = self._newest_at = -math.inf
     self._asked: Future[Parameters | None] | None = None
     self._version = -1
     self._params: Params = None
@@ -54,34 +60,39 @@ class VariableClient:
     return self._version
 
   def age(self) -> float:
-    """Seconds since the held parameters were last known to be the newest."""
+    """Seconds since the parameters held were known to be the newest; inf before."""
     return time.monotonic() - self._newest_at
 
   def params(self) -> Params:
     """The parameters held, after asking for newer ones if it is time to.
 
-    Waits for the first version; from then on never.
+    Waits for the first version; from then on only for a learner that was lost.
     """
     if self._asked is None and time.monotonic() - self._asked_at >= self._period:
       self._ask()
     if self._asked is not None and (self._asked.done() or self._version < 0):
-      self._take()
+      self._take(self._asked)
     return self._params
 
   def refresh(self) -> Params:
     """The newest parameters that the source has, waiting for its answer."""
-    if self._asked is None:
-      self._ask()
-    self._take()
+    if self._asked is not None:
+      # Asked a while ago: by now there may be newer ones.
+      self._take(self._asked)
+    self._take(self._ask())
     return self._params
 
-  def _ask(self) -> None:
+  def _ask(self) -> Future[Parameters | None]:
     self._asked_at = time.monotonic()
     self._asked = call_async(self._source.parameters, self._version)
+    return self._asked
 
-  def _take(self) -> None:
-    assert self._asked is not None
-    newer = self._asked.result()
-    self._asked, self._newest_at = None, self._asked_at
+  def _take(self, asked: Future[Parameters | None]) -> None:
+    self._asked = None
+    try:
+      newer = asked.result()
+    except ConnectionLost:
+      newer = self._source.parameters(self._version)
+    self._newest_at = self._asked_at
     if newer is not None:
       self._version, self._params = newer.version, jax.device_put(newer.params)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from callsheet.agents.base import Agent
+from callsheet.errors import UsageError
 from callsheet.nodes.actor import Actor
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
@@ -55,7 +56,13 @@ def actor_learner(
     run_directory: gets metrics, the best policy and the learner's state; None for none.
     make_replay: the engine, from the agent's tables.
     replay_options: further keyword arguments of the engine.
+
+  Raises:
+    UsageError: there is no actor.
+    GraphError: `make_replay` doesn't take the tables and these options.
   """
+  if num_actors < 1:
+    raise UsageError(f'num_actors is {num_actors}, expected at least 1')
   program = Program(agent.name)
 
   def folder(*parts: str) -> str | None:
