@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callsheet.agents.base import Limiter
 from callsheet.nodes.limiting import Standing, credit, error_buffer, room, state
+
+pytestmark = pytest.mark.timeout(60)
 
 
 @st.composite
@@ -19,6 +22,7 @@ def limiters(draw):
   return Limiter(size, ratio, draw(st.sampled_from([None, slack * max(1.0, ratio)])))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(limiters(), st.data())
 def test_one_side_may_always_go_on_and_no_bound_is_passed(limiter, data):
   inserted = sampled = 0
@@ -36,6 +40,7 @@ def test_one_side_may_always_go_on_and_no_bound_is_passed(limiter, data):
     assert sampled == 0 or owed >= -buffer - 1e-6
 
 
+@settings(deadline=None)
 @given(limiters(), st.integers(0, 200), st.integers(0, 400))
 def test_credit_and_room_are_used_up_one_by_one(limiter, inserted, sampled):
   at = Standing(inserted, inserted, sampled)
@@ -45,6 +50,7 @@ def test_credit_and_room_are_used_up_one_by_one(limiter, inserted, sampled):
   assert room(limiter, Standing(written, written, sampled)) == 0
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50), st.integers(0, 100), st.integers(0, 100))
 def test_without_a_ratio_only_the_minimal_size_counts(min_size, inserted, sampled):
   limiter, at = Limiter(min_size), Standing(inserted, inserted, sampled)
