@@ -181,6 +181,7 @@ class Link:
   def _welcome(self, channel: wire.Channel, end: float | None) -> dict[str, Described]:
     """What the server sends once it serves."""
     try:
+      channel.arm_until(end)
       welcome = channel.receive(end)
       if welcome is None or welcome[0] != wire.WELCOME:
         raise wire.Malformed
