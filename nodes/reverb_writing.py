@@ -59,8 +59,9 @@ class TableWriter:
 
   def close(self) -> None:
     """Closes the idle writers; the others close as their callers leave."""
-    while self._idle:
-      self._idle.pop().Close()
+    with contextlib.suppress(IndexError):  # a caller who leaves may close as well
+      while True:
+        self._idle.pop().Close()
 
   @contextlib.contextmanager
   def _writer(self) -> Iterator[Any]:
