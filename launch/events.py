@@ -17,18 +17,20 @@ class Failure:
     reason: one line.
     traceback: empty where the node had no chance to give one.
     blames: the node whose silence it died of; empty if the fault is its own.
+    refused: it was a usage error.
   """
 
   node: str
   reason: str
   traceback: str = ''
   blames: str = ''
+  refused: bool = False
 
   @classmethod
   def of(cls, node: str, error: BaseException) -> Failure:
     """The failure that this exception is; a usage error's one line says it all."""
     if isinstance(error, UsageError):
-      return cls(node, str(error))
+      return cls(node, str(error), refused=True)
     silence = isinstance(error, ConnectionLost | DeadlineExceeded | Unavailable)
     return cls(
       node=node,

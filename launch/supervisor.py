@@ -127,6 +127,7 @@ class Running:
         if self._settled_at is not None and time.monotonic() >= self._settled_at:
           self.stop()
     except KeyboardInterrupt:
+      self._say(self._plan.name, 'stopping in order; Ctrl-C again stops at once')
       self.stop()
       raise
     if self._over and self._failures:
@@ -152,7 +153,7 @@ class Running:
       for client in self._clients.values():
         courier.close(client)
       self._over = True
-      self._crew.close(failed=bool(self._failures))
+      self._crew.close(failed=any(not f.refused for f in self._failures))
 
   def _stop_level(self, level: tuple[str, ...]) -> None:
     def ended(node: str) -> bool:
@@ -279,4 +280,6 @@ class Running:
       seen.add(failure.node)
       failure = by_node[failure.blames]
     log = self._crew.log(self._unit_of[failure.node])
-    return NodeFailed(failure.node, failure.reason, failure.traceback, log)
+    return NodeFailed(
+      failure.node, failure.reason, failure.traceback, log, failure.refused
+    )

@@ -123,15 +123,22 @@ class NodeFailed(CallsheetError):
     reason: one line: the exception, or how the process ended.
     traceback: the node's traceback, empty if it had no chance to give one.
     log: where its output is, empty where there is no file.
+    refused: it raised a `UsageError`; the reason is its message and says it all.
   """
 
   def __init__(
-    self, node: str, reason: str, traceback: str = '', log: str = ''
+    self,
+    node: str,
+    reason: str,
+    traceback: str = '',
+    log: str = '',
+    refused: bool = False,
   ) -> None:
-    super().__init__(node, reason, traceback, log)
+    super().__init__(node, reason, traceback, log, refused)
     self.node, self.reason, self.traceback, self.log = node, reason, traceback, log
+    self.refused = refused
 
   def __str__(self) -> str:
-    where = f'\nIts log: {self.log}' if self.log else ''
+    where = f'\nIts log: {self.log}' if self.log and not self.refused else ''
     trace = f'\n{self.traceback.rstrip()}' if self.traceback else ''
     return f'node {self.node!r} failed: {self.reason}{trace}{where}'

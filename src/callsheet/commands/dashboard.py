@@ -2,79 +2,112 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rich.console import Console, Group
+from rich import box
+from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
+from callsheet.calls import call_async
 from callsheet.errors import CourierError
 from callsheet.launch import Running
 
 Row = Mapping[str, Any]
 
-# Seconds between two lines where the terminal can't redraw.
+# Seconds between two looks at the program, and between two lines in a log.
+TICK = 0.5
 LINE_PERIOD = 5.0
 
 
-def follow(running: Running, latest: Callable[[], Row], console: Console) -> None:
+def follow(
+  running: Running,
+  latest: Callable[[], Row],
+  console: Console,
+  target_return: float | None = None,
+) -> None:
   """Shows the newest row until the program ends: a live table, or lines in a log.
 
   Args:
     running: the program.
     latest: gives the newest row, empty before the first.
     console: where to; the nodes' own output goes there too.
+    target_return: shown beside the return.
 
   Raises:
     NodeFailed: the program failed.
   """
-  if console.is_terminal:
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-      while not running.wait(timeout=0.5):
-        live.update(table(_ask(latest)), refresh=True)
+  newest = Newest(latest)
+  if console.is_terminal and not console.is_dumb_terminal:
+    with Live(
+      table({}, target_return), console=console, auto_refresh=False, transient=True
+    ) as live:
+      while not running.wait(timeout=TICK):
+        live.update(table(newest.row(), target_return), refresh=True)
     return
   shown_at = time.monotonic()
-  while not running.wait(timeout=0.5):
-    if time.monotonic() - shown_at >= LINE_PERIOD:
+  while not running.wait(timeout=TICK):
+    row = newest.row()
+    if row and time.monotonic() - shown_at >= LINE_PERIOD:
       shown_at = time.monotonic()
-      if row := _ask(latest):
-        console.print(line(row), soft_wrap=True)
+      console.print(line(row), soft_wrap=True)
 
 
-def table(row: Row) -> Table | Group:
-  """The row as a table of two columns."""
-  if not row:
-    return Group(Text('starting ...', style='dim'))
-  shown = Table(box=None, show_header=False, pad_edge=False)
-  shown.add_column(style='bold')
-  shown.add_column(justify='right')
-  shown.add_column(style='dim')
-  shown.add_row(
-    'environment steps',
-    _count(row.get('actor_steps', 0)),
-    f'{_count(row.get("actor_steps_per_second"))}/s',
-  )
-  shown.add_row(
-    'learner steps',
-    _count(row.get('learner_steps', 0)),
-    f'{_count(row.get("learner_steps_per_second"))}/s',
-  )
-  shown.add_row(
-    'samples per insert', _figure(row.get('samples_per_insert')), _limiter(row)
-  )
-  shown.add_row('return, acting', _figure(row.get('actor/return')), 'while exploring')
-  shown.add_row(
-    'return, evaluated',
-    _figure(row.get('evaluator/return')),
-    f'best {_figure(row.get("evaluator/best_return"))}',
-  )
-  shown.add_row(
-    'age of parameters', f'{_figure(row.get("actor/parameter_age"))} s', 'in the actors'
-  )
-  shown.add_row('loss', _figure(row.get('learner/loss'), digits=4), '')
+class Newest:
+  """The newest row that has come so far; never waits, for the program must be followed.
+
+  Args:
+    latest: a method of a node, which may be starting, busy or gone.
+  """
+
+  def __init__(self, latest: Callable[[], Row]) -> None:
+    self._latest = latest
+    self._row: Row = {}
+    self._asked = call_async(latest)
+
+  def row(self) -> Row:
+    """Empty before the first has come."""
+    if self._asked.done():
+      # What became of a recorder that doesn't answer, the supervisor will say.
+      with contextlib.suppress(CourierError):
+        self._row = self._asked.result() or self._row
+      self._asked = call_async(self._latest)
+    return self._row
+
+
+def table(row: Row, target_return: float | None = None) -> Table:
+  """The row as a table of a figure a line; its size is always the same."""
+  shown = Table(box=box.ROUNDED, show_header=False, border_style='dim')
+  shown.add_column(style='bold', width=18, no_wrap=True)
+  shown.add_column(justify='right', width=11, no_wrap=True)
+  shown.add_column(style='dim', width=26, no_wrap=True)
+  target = '' if target_return is None else f', target {target_return:g}'
+  for figure in (
+    ('time', _clock(row.get('seconds')), '' if row else 'starting ...'),
+    (
+      'environment steps',
+      _count(row.get('actor_steps')),
+      _rate(row.get('actor_steps_per_second')),
+    ),
+    (
+      'learner steps',
+      _count(row.get('learner_steps')),
+      _rate(row.get('learner_steps_per_second')),
+    ),
+    ('samples per insert', _figure(row.get('samples_per_insert')), _limiter(row)),
+    (
+      'return, evaluated',
+      _figure(row.get('evaluator/return')),
+      f'best {_figure(row.get("evaluator/best_return"))}{target}',
+    ),
+    ('return, acting', _figure(row.get('actor/return')), 'while exploring'),
+    ('age of parameters', _age(row), 'in the actors'),
+    ('loss', _figure(row.get('learner/loss'), digits=4), ''),
+  ):
+    shown.add_row(*figure)
   return shown
 
 
@@ -83,33 +116,42 @@ def line(row: Row) -> str:
   return ' | '.join(
     (
       f'{row["seconds"]:5.0f} s',
-      f'env {_count(row.get("actor_steps", 0))} '
-      f'({_count(row.get("actor_steps_per_second"))}/s)',
-      f'learner {_count(row.get("learner_steps", 0))} '
-      f'({_count(row.get("learner_steps_per_second"))}/s)',
+      f'env {_count(row.get("actor_steps"))} '
+      f'({_rate(row.get("actor_steps_per_second"))})',
+      f'learner {_count(row.get("learner_steps"))} '
+      f'({_rate(row.get("learner_steps_per_second"))})',
       f'spi {_figure(row.get("samples_per_insert"))}',
       f'return {_figure(row.get("evaluator/return"))} '
       f'(acting {_figure(row.get("actor/return"))})',
-      f'params {_figure(row.get("actor/parameter_age"))} s old',
+      f'params {_age(row)} old',
       _limiter(row),
     )
   )
 
 
-def _ask(latest: Callable[[], Row]) -> Row:
-  """The newest row; none where the recorder is starting or gone, no reason to end."""
-  try:
-    return latest()
-  except CourierError:
-    return {}
-
-
 def _limiter(row: Row) -> str:
-  return f'limiter {row.get("replay_state", "starting")}'
+  return f'limiter: {row.get("replay_state", "-")}'
+
+
+def _clock(seconds: float | None) -> str:
+  if seconds is None:
+    return '-'
+  minutes, seconds = divmod(int(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f'{hours}:{minutes:02}:{seconds:02}'
 
 
 def _count(value: float | None) -> str:
   return '-' if value is None else f'{value:,.0f}'
+
+
+def _rate(value: float | None) -> str:
+  return f'{_count(value)}/s'
+
+
+def _age(row: Row) -> str:
+  value = row.get('actor/parameter_age')
+  return '-' if value is None else f'{value:,.1f} s'
 
 
 def _figure(value: float | None, digits: int = 1) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from absl import flags
 
 from callsheet.agents import registry
-from callsheet.commands import folders
+from callsheet.commands import folders, help
 from callsheet.commands.flags import new_flags, one_argument, parse
 from callsheet.nodes import checkpoints
 from callsheet.nodes.gymnasium_environments import make_gymnasium
@@ -30,7 +30,7 @@ def evaluate(argv: list[str]) -> int:
   )
   arguments = parse(values, argv)
   if values.help:
-    print(f'{USAGE}\n{values.get_help()}')
+    print(help.page(values, USAGE, {'playing': ('num_episodes', 'seed')}))
     return 0
   folder = one_argument(arguments, 'folder of a run', USAGE)
   config = folders.read_config(folder)

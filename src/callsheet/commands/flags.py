@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -19,12 +21,19 @@ T = TypeVar('T')
 def new_flags() -> flags.FlagValues:
   """An empty set of flags, with `--help` alone."""
   values = flags.FlagValues()  # type: ignore[no-untyped-call]
-  flags.DEFINE_bool('help', False, 'Show the flags.', flag_values=values)
+  flags.DEFINE_bool('help', False, 'Show this.', short_name='h', flag_values=values)
   return values
 
 
-def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+def parse(
+  values: flags.FlagValues, argv: Sequence[str], known_only: bool = False
+) -> list[str]:
   """Parses a command line into `values`.
+
+  Args:
+    values: the flags that there are.
+    argv: without the name of the program.
+    known_only: flags that there are not are left, not refused.
 
   Returns:
     What is left: the arguments that are no flags.
@@ -33,13 +42,23 @@ def parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
     UsageError: an unknown flag, or a value that doesn't fit.
   """
   try:
-    return list(values(['callsheet', *argv])[1:])
+    return list(values(['callsheet', *argv], known_only=known_only)[1:])
   except flags.UnrecognizedFlagError as error:
     near = difflib.get_close_matches(error.flagname, list(values), n=1)
     hint = f'did you mean --{near[0]}?' if near else 'see --help'
     raise UsageError(f'no flag --{error.flagname}; {hint}') from None
   except flags.Error as error:
-    raise UsageError(' '.join(str(error).split())) from None
+    raise UsageError(_refusal(values, ' '.join(str(error).split()))) from None
+
+
+def _refusal(values: flags.FlagValues, message: str) -> str:
+  """absl's message on a value; where it speaks of Python, what would be right."""
+  found = re.match(r'flag --(?P<name>\w+)=(?P<value>.*?): ', message)
+  if found is None:
+    return message
+  flag = values[found['name']]
+  wanted = 'true or false' if flag.boolean else flag.parser.syntactic_help
+  return f'--{flag.name} takes {wanted}, got {found["value"]!r}'
 
 
 def one_argument(arguments: Sequence[str], what: str, usage: str) -> str:
@@ -50,23 +69,33 @@ def one_argument(arguments: Sequence[str], what: str, usage: str) -> str:
   return arguments[0]
 
 
+def config_names(config: type[Any]) -> list[str]:
+  """The fields of a dataclass that a command line can give: those with a default."""
+  types_of = typing.get_type_hints(config)
+  return [
+    field.name
+    for field in dataclasses.fields(config)
+    if _kind(types_of[field.name])[0] and field.default is not dataclasses.MISSING
+  ]
+
+
 def define_config(values: flags.FlagValues, config: type[Any]) -> None:
   """Defines one flag for each field that a command line can give.
 
   Args:
     values: where to define them.
-    config: a dataclass with a default for every such field.
+    config: a dataclass; what its docstring says of a field is shown by `--help`.
   """
-  types_of = typing.get_type_hints(config)
-  for field in dataclasses.fields(config):
-    kind, _ = _kind(types_of[field.name])
-    if kind is None or field.default is dataclasses.MISSING:
-      continue
-    what = f"{config.__name__}'s own"
-    if kind is bool:
-      flags.DEFINE_bool(field.name, field.default, what, flag_values=values)
+  types_of, documented = typing.get_type_hints(config), _documented(config)
+  defaults: dict[str, Any] = {
+    field.name: field.default for field in dataclasses.fields(config)
+  }
+  for name in config_names(config):
+    what, default = documented.get(name, ''), defaults[name]
+    if _kind(types_of[name])[0] is bool:
+      flags.DEFINE_bool(name, default, what, flag_values=values)
     else:
-      flags.DEFINE_string(field.name, _shown(field.default), what, flag_values=values)
+      flags.DEFINE_string(name, _shown(default), what, flag_values=values)
 
 
 def read_config(values: flags.FlagValues, config: type[T]) -> T:
@@ -76,11 +105,11 @@ def read_config(values: flags.FlagValues, config: type[T]) -> T:
     UsageError: a value that is not of its field's type, or that the config refuses.
   """
   types_of = typing.get_type_hints(config)
-  given = {}
-  for field in dataclasses.fields(config):  # type: ignore[arg-type]
-    kind, optional = _kind(types_of[field.name])
-    if kind is not None and values[field.name].present:
-      given[field.name] = _read(field.name, values[field.name].value, kind, optional)
+  given = {
+    name: _read(name, values[name].value, *_kind(types_of[name]))
+    for name in config_names(config)
+    if values[name].present
+  }
   return config(**given)
 
 
@@ -97,8 +126,27 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
   return (annotation if known else None), optional
 
 
+def _documented(config: type[Any]) -> dict[str, str]:
+  """What the class's docstring says of each field, under `Attributes:`."""
+  _, _, listed = inspect.cleandoc(config.__doc__ or '').partition('Attributes:\n')
+  listed = listed.partition('\n\n')[0]
+  entries = re.split(r'^  (\w+): ', listed, flags=re.MULTILINE)[1:]
+  texts = (' '.join(text.split()) for text in entries[1::2])
+  return dict(zip(entries[::2], texts, strict=True))
+
+
 def _shown(value: object) -> str:
+  if value is None:
+    return 'none'
   return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+_WANTED = {
+  int: 'an integer',
+  float: 'a number',
+  str: 'a text',
+  tuple: 'integers with commas between them',
+}
 
 
 def _read(name: str, value: Any, kind: Any, optional: bool) -> Any:
@@ -111,6 +159,6 @@ def _read(name: str, value: Any, kind: Any, optional: bool) -> Any:
       return tuple(int(part) for part in value.split(',') if part)
     return kind(value)
   except ValueError:
-    wanted = 'whole numbers with commas' if kind is tuple else kind.__name__
+    wanted = _WANTED[kind]
     or_none = ' or none' if optional else ''
     raise UsageError(f'--{name} takes {wanted}{or_none}, got {value!r}') from None

@@ -13,9 +13,12 @@ FINISHED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 HELP = """callsheet: program graphs for reinforcement learning
 
-  callsheet run AGENT --env=ENV [--backend=processes|threads] [flags]
+  callsheet run AGENT [--env=ENV] [--backend=processes|threads] [flags]
   callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0]
-  callsheet run AGENT --help      the flags, the agent's own among them
+  callsheet help run AGENT        the flags, the agent's own among them
+
+The exit code is 0 if it finished, 1 if a node failed, 2 for a request that can't be
+met, and 130 after Ctrl-C.
 """
 
 
@@ -26,20 +29,22 @@ def main(argv: Sequence[str] | None = None) -> None:
   except UsageError as error:
     code = _complain(error, USAGE)
   except NodeFailed as error:
-    code = _complain(error, FAILED if error.traceback or error.log else USAGE)
+    code = _complain(error.reason, USAGE) if error.refused else _complain(error, FAILED)
   except CallsheetError as error:
     code = _complain(error, FAILED)
   except KeyboardInterrupt:
-    code = INTERRUPTED
+    code = _complain('interrupted', INTERRUPTED)
   sys.exit(code)
 
 
-def _complain(error: CallsheetError, code: int) -> int:
-  print(f'callsheet: {error}', file=sys.stderr)
+def _complain(what: object, code: int) -> int:
+  print(f'callsheet: {what}', file=sys.stderr)
   return code
 
 
 def _command(argv: list[str]) -> int:
+  if argv[:1] == ['help'] and len(argv) > 1:
+    argv = [*argv[1:], '--help']
   if not argv or argv[0] in ('help', '--help', '-h'):
     print(HELP, end='')
     return FINISHED
@@ -53,14 +58,20 @@ def _command(argv: list[str]) -> int:
   return command(rest)
 
 
-# Imported when asked for: `callsheet help` needs no JAX.
+# Imported when asked for, and when everything is there: `callsheet help` needs no JAX.
 def _run(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_training()
   from callsheet.commands.run import run
 
   return run(argv)
 
 
 def _eval(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_playing()
   from callsheet.commands.evaluate import evaluate
 
   return evaluate(argv)

@@ -9,6 +9,11 @@ from typing import Any
 Row = Mapping[str, Any]
 
 
+def has_begun(row: Row) -> bool:
+  """Whether an actor had stepped by then."""
+  return bool(row.get('actor_steps'))
+
+
 def summary(directory: str, rows: Sequence[Row], target_return: float | None) -> str:
   """A few lines: how far it came, how fast, and what lies where.
 
@@ -18,9 +23,9 @@ def summary(directory: str, rows: Sequence[Row], target_return: float | None) ->
     target_return: what it was to reach, if anything.
   """
   if not rows:
-    return f'the run ended before it had figures; its logs are in {directory}'
+    return f'ended before there were figures; what there is: {directory}'
   last = rows[-1]
-  seconds = last['seconds']
+  seconds = max(last['seconds'], 1e-9)
   steps, updates = last.get('actor_steps', 0), last.get('learner_steps', 0)
   best = last.get('evaluator/best_return')
   lines = [_outcome(last, target_return)]

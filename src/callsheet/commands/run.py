@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import os
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -14,16 +16,19 @@ from absl import flags
 from rich.console import Console
 
 from callsheet.agents import registry
-from callsheet.commands import dashboard, folders, report
+from callsheet.commands import dashboard, folders, help, report
 from callsheet.commands.flags import (
+  config_names,
   define_config,
   new_flags,
   one_argument,
   parse,
   read_config,
 )
+from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Backend, Processes, Terminal, backend_of, start
 from callsheet.launch.launching import terminated_like_interrupted
+from callsheet.nodes import reverb_port
 from callsheet.nodes.gymnasium_environments import make_gymnasium
 from callsheet.programs.actor_learner import actor_learner
 from callsheet.programs.program import Program
@@ -34,44 +39,64 @@ USAGE = 'callsheet run dqn --env=CartPole-v1'
 def run(argv: list[str]) -> int:
   """Runs the command; returns its exit code."""
   values = _flags()
-  if argv[:1] and not argv[0].startswith('-'):
-    define_config(values, registry.find(argv[0]).config)
-  arguments = parse(values, argv)
+  # An agent's own flags are known once the agent is, wherever it stands.
+  known = [argument for argument in argv if argument in registry.names()]
+  if known:
+    define_config(values, registry.find(known[0]).config)
+  arguments = parse(values, argv, known_only=not known)
   if values.help:
-    print(f'{USAGE}\n{values.get_help()}')
+    print(_help(values, known))
     return 0
+  if not known:
+    arguments = [each for each in arguments if not each.startswith('-')]
   name = one_argument(arguments, f'agent ({", ".join(registry.names())})', USAGE)
   run = _prepare(name, values)
   plan = run.program.plan()
-  directory = folders.make(run.folder)
-  folders.write_config(directory, run.config)
+  folder = folders.make(run.folder, run.config)
   backend = run.backend
   if isinstance(backend, Processes):
-    logs = os.path.join(directory, 'logs')
+    logs = os.path.join(folder.path, 'logs')
     backend = dataclasses.replace(backend, log_directory=logs)
   console = Console(highlight=False)
-  title = f'{name} on {values.env}, seed {values.seed}'
-  console.print(f'{title}, as {backend.name}: {run.folder}', soft_wrap=True)
+  console.print(f'{run.title}, as {backend.name}: {run.folder}', soft_wrap=True)
   try:
     with (
       terminated_like_interrupted(),
       start(plan, backend, terminal=Terminal(console)) as running,
     ):
-      dashboard.follow(running, running.client('recorder').latest, console)
-  finally:
-    rows = folders.read_metrics(directory)
-    if rows:
-      report.draw_curve(directory, rows, title)
-    console.print(report.summary(run.folder, rows, run.target_return), soft_wrap=True)
+      dashboard.follow(
+        running, running.client('recorder').latest, console, run.target_return
+      )
+  except (KeyboardInterrupt, UsageError, NodeFailed) as error:
+    # A node that failed has left its log; a run that never began has left nothing.
+    refused = not isinstance(error, NodeFailed) or error.refused
+    if refused and not any(map(report.has_begun, folders.read_metrics(folder.path))):
+      folders.discard(folder)
+    else:
+      _conclude(run, folder.path, console)
+    raise
+  _conclude(run, folder.path, console)
   return 0
 
 
 class _Run(NamedTuple):
   program: Program
   backend: Backend
+  title: str
   folder: str
   config: dict[str, Any]
   target_return: float | None
+
+
+def _conclude(run: _Run, directory: str, console: Console) -> None:
+  rows = folders.read_metrics(directory)
+  if rows:
+    try:
+      report.draw_curve(directory, rows, run.title)
+    except OSError as error:
+      console.print(f'the learning curve could not be written: {error}', soft_wrap=True)
+  summary = report.summary(run.folder, rows, run.target_return)
+  console.print(summary, soft_wrap=True)
 
 
 def _prepare(name: str, values: flags.FlagValues) -> _Run:
@@ -80,13 +105,15 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   config = read_config(values, entry.config)
   backend = backend_of(values.backend)
   make_environment = make_gymnasium(values.env)
-  probe = make_environment(1, values.seed)
-  agent = entry.make(probe.spec(), config)
-  probe.close()
+  with contextlib.closing(make_environment(1, values.seed)) as probe:
+    agent = entry.make(probe.spec(), config)
+  if values.replay_port is not None:
+    _check_port(values.replay_port)
   target = values.target_return
   if target is None:
     target = gymnasium.spec(values.env).reward_threshold
-  stamp = f'{name}-{values.env.replace("/", "-")}-{time.strftime("%Y%m%d-%H%M%S")}'
+  now = time.strftime('%Y%m%d-%H%M%S')
+  stamp = f'{name}-{values.env.replace("/", "-")}-seed{values.seed}-{now}'
   folder = os.path.join(values.runs_directory, values.name or stamp)
   program = actor_learner(
     agent,
@@ -112,7 +139,20 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     },
     'python': platform.python_version(),
   }
-  return _Run(program, backend, folder, described, target)
+  title = f'{name} on {values.env}, seed {values.seed}'
+  return _Run(program, backend, title, folder, described, target)
+
+
+def _check_port(port: int) -> None:
+  """The replay's node finds out too, but only once it has imported Reverb."""
+  try:
+    with reverb_port.reserved(port):
+      pass
+  except UsageError:
+    raise UsageError(
+      f'port {port} can not be had, for it is taken or not yours to take; name another '
+      '--replay_port, or none: any free one is found'
+    ) from None
 
 
 _OWN = (
@@ -131,20 +171,30 @@ _OWN = (
 )
 
 
+def _help(values: flags.FlagValues, known: list[str]) -> str:
+  sections: dict[str, Sequence[str]] = {'the run': _OWN}
+  for name in known[:1]:
+    sections[f'{name} (write None as `none`)'] = config_names(
+      registry.find(name).config
+    )
+  others = '' if known else f'\n\nMore for each agent: {USAGE.split(" --")[0]} --help'
+  return help.page(values, USAGE, sections) + others
+
+
 def _flags() -> flags.FlagValues:
   values = new_flags()
 
   def string(name: str, default: str | None, what: str) -> None:
     flags.DEFINE_string(name, default, what, flag_values=values)
 
-  def integer(name: str, default: int | None, what: str, low: int = 0) -> None:
-    flags.DEFINE_integer(name, default, what, lower_bound=low, flag_values=values)
+  def integer(
+    name: str, default: int | None, what: str, low: int = 0, high: int | None = None
+  ) -> None:
+    flags.DEFINE_integer(name, default, what, low, high, flag_values=values)
 
   string('env', 'CartPole-v1', "Gymnasium's name of the environment.")
   string('backend', 'processes', 'How the program runs: processes or threads.')
-  string(
-    'name', None, 'Of the run; the agent, the environment and the time by default.'
-  )
+  string('name', None, 'Of the run; agent, environment, seed and time by default.')
   string('runs_directory', 'runs', 'Where the folders of runs are.')
   integer('seed', 0, 'Of everything that is random.')
   integer('num_actors', 2, 'Actors.', 1)
@@ -152,7 +202,9 @@ def _flags() -> flags.FlagValues:
   integer('num_episodes', 20, 'Episodes of one evaluation.', 1)
   integer('max_actor_steps', 500_000, 'Environment steps after which the run ends.', 1)
   integer('updates_per_dispatch', 8, "Learner steps in one call of the device's.", 1)
-  integer('replay_port', None, "The replay server's port; any free one by default.", 1)
+  integer(
+    'replay_port', None, "The replay server's port; any free one by default.", 1, 65535
+  )
   flags.DEFINE_float(
     'target_return',
     None,
