@@ -3,7 +3,7 @@
 python benchmarks/courier.py [--rounds 7] [--rows small,large,...]
 
 Server in a process of its own; rounds interleaved between the systems; medians.
-Launchpad's side carries bytes (it deadlocks on a client's numpy arguments), ours arrays.
+Launchpad's side carries bytes (it deadlocks on a client's numpy arguments).
 Where Launchpad is not installed only the absolute figures are printed.
 """
 
@@ -225,7 +225,6 @@ def measure(rounds: int, wanted: set[str]) -> dict[str, Any]:
     }
     for system in ('tcp', 'unix'):
       ours.close(clients[system])
-    del clients
   if 'launchpad' not in systems:
     report['note'] = 'Launchpad is not installed here: absolute figures only'
   return report
@@ -262,7 +261,7 @@ def summary(name: str, by_system: dict[str, list[float]]) -> dict[str, Any]:
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--rounds', type=int, default=7)
-  parser.add_argument('--rows', default='', help='comma-separated; all of them if empty')
+  parser.add_argument('--rows', default='', help='comma-separated; all if empty')
   parser.add_argument('--serve', nargs=2, help=argparse.SUPPRESS)
   parser.add_argument('--fetch', help=argparse.SUPPRESS)
   options = parser.parse_args()

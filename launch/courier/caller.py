@@ -117,7 +117,9 @@ class Caller:
       try:
         if end is not None and channel.armed != limit:
           channel.arm_until(end)
-          channel.arm(limit if time.monotonic() - begun < 0.01 * limit else channel.armed)
+          channel.arm(
+            limit if time.monotonic() - begun < 0.01 * limit else channel.armed
+          )
         return connection, channel.send(wire.CALL, method.index, request, end), end
       except Expired:
         self._discard(connection)

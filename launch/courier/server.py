@@ -14,6 +14,7 @@ import select
 import socket
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -64,6 +65,7 @@ class Server:
     self._stop_reading, self._stop = os.pipe()
     self._epoll.register(self._stop_reading, select.EPOLLIN)
     self._start('accept', self._accept)
+    _servers.add(self)
 
   @property
   def address(self) -> str:
@@ -247,6 +249,7 @@ class Server:
       channels, self._channels = list(self._channels.values()), {}
       for channel in channels:
         channel.close()
+    _servers.discard(self)
     self._epoll.close()
     os.close(self._stop)
     os.close(self._stop_reading)
@@ -265,3 +268,25 @@ class Server:
       pass
     with contextlib.suppress(OSError):
       self._listener.shutdown(socket.SHUT_RDWR)
+
+  def forget(self) -> None:
+    """For a forked child: the parent serves on, so only this copy is closed."""
+    self._lock = threading.Lock()
+    self._closed = True
+    self._listener.close()
+    for channel in list(self._channels.values()):
+      channel.close()
+    self._epoll.close()
+    os.close(self._stop)
+    os.close(self._stop_reading)
+
+
+_servers: weakref.WeakSet[Server] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+  for server in list(_servers):
+    server.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from tests.launch.courier_services import SECRET, Awkward, Rejected, Service
 
 from callsheet import errors
 from callsheet.calls import call_async, with_deadline
 from callsheet.launch import courier
+from tests.launch.courier_services import SECRET, Awkward, Rejected, Service
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -158,7 +158,7 @@ def test_unknown_method_of_a_server_not_yet_known(server: courier.Server) -> Non
 
 
 def test_unknown_methods_are_refused_with_a_hint(client: Any) -> None:
-  with pytest.raises(errors.NoSuchMethod, match="did you mean 'ping'.*add, apply"):
+  with pytest.raises(errors.NoSuchMethod, match=r"did you mean 'ping'.*add, apply"):
     client.pings()
   for name in ('run', 'close', 'limit', 'trap', 'gate'):
     with pytest.raises(errors.NoSuchMethod):
@@ -319,7 +319,7 @@ def test_empty_secret_is_refused(tmp_path: Path) -> None:
   ['', 'unix:', 'tcp:host', 'tcp::1', 'tcp:h:99999', 'http://x', 'unix:/' + 'x' * 120],
 )
 def test_unreadable_addresses(address: str) -> None:
-  with pytest.raises(errors.UsageError, match='address|path'):
+  with pytest.raises(errors.UsageError, match=r'address|path'):
     courier.connect(address, SECRET, peer='x')
 
 
