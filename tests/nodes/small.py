@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from concurrent.futures import Future
@@ -33,6 +34,7 @@ TABLE = Table(
 )
 
 
+@functools.cache
 def agent(n_step=2, prioritized=True, evaluate=None):
   """Learns the mean of what it is given: its whole policy is one number.
 
