@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, BinaryIO
@@ -22,7 +23,7 @@ import cloudpickle
 
 from callsheet.errors import UsageError
 from callsheet.launch.devices import process_environment, unit_resources
-from callsheet.launch.events import Event, Exited
+from callsheet.launch.events import Event, Exited, Failed
 from callsheet.launch.local import local_book
 from callsheet.launch.orders import Orders
 from callsheet.programs.plan import Plan
@@ -92,11 +93,20 @@ class ProcessCrew:
     os.close(events_write)
     self._processes[unit] = process
     orders = Orders(cloudpickle.dumps(nodes), self.book, path, self._folder)
+    self._note(unit, f'process {process.pid} starts')
+
+    def noted(event: Event) -> None:
+      if isinstance(event, Failed):
+        self._note(unit, event.failure.traceback or event.failure.reason)
+      elif isinstance(event, Exited):
+        self._note(unit, event.reason or f'process {process.pid} has ended')
+      report(event)
+
     readers = (
       self._thread(self._copy_output, unit, process.stdout),
-      self._thread(_read_events, os.fdopen(events_read, 'rb'), report),
+      self._thread(_read_events, os.fdopen(events_read, 'rb'), noted),
     )
-    self._thread(_follow, unit, process, readers, report)
+    self._thread(_follow, unit, process, readers, noted)
     try:
       assert process.stdin is not None
       process.stdin.write(pickle.dumps(orders))
@@ -146,6 +156,13 @@ class ProcessCrew:
     thread.start()
     self._threads.append(thread)
     return thread
+
+  def _note(self, unit: str, text: str) -> None:
+    """Writes to the unit's log what its process does not say itself."""
+    now = time.strftime('%Y-%m-%d %H:%M:%S')
+    # A full disk must not keep an event from the supervisor.
+    with contextlib.suppress(OSError), open(self.log(unit), 'a') as log:
+      log.write(f'[callsheet {now}] {text.rstrip()}\n')
 
   def _copy_output(self, unit: str, output: BinaryIO) -> None:
     with open(self.log(unit), 'ab', buffering=0) as log:

@@ -28,25 +28,28 @@ def follow(
   latest: Callable[[], Row],
   console: Console,
   target_return: float | None = None,
+  live: bool = True,
 ) -> None:
-  """Shows the newest row until the program ends: a live table, or lines in a log.
+  """Shows the newest row until the program ends: a live table, or a line now and then.
 
   Args:
     running: the program.
     latest: gives the newest row, empty before the first.
     console: where to; the nodes' own output goes there too.
     target_return: shown beside the return.
+    live: a table where the terminal can redraw it. Not where nodes write to the
+      terminal themselves: they would tear it, and it would hide a debugger's prompt.
 
   Raises:
     NodeFailed: the program failed.
   """
   newest = Newest(latest)
-  if console.is_terminal and not console.is_dumb_terminal:
+  if live and console.is_terminal and not console.is_dumb_terminal:
     with Live(
       table({}, target_return), console=console, auto_refresh=False, transient=True
-    ) as live:
+    ) as shown:
       while not running.wait(timeout=TICK):
-        live.update(table(newest.row(), target_return), refresh=True)
+        shown.update(table(newest.row(), target_return), refresh=True)
     return
   shown_at = time.monotonic()
   while not running.wait(timeout=TICK):

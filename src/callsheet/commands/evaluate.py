@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import closing
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ from absl import flags
 from callsheet.agents import registry
 from callsheet.commands import folders, help
 from callsheet.commands.flags import new_flags, one_argument, parse
+from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.gymnasium_environments import make_gymnasium
 from callsheet.nodes.playing import jit_policy, play_episodes
@@ -35,22 +37,21 @@ def evaluate(argv: list[str]) -> int:
   folder = one_argument(arguments, 'folder of a run', USAGE)
   config = folders.read_config(folder)
   entry = registry.find(config['agent'])
-  environment = make_gymnasium(config['flags']['env'])(values.num_episodes, values.seed)
-  agent = entry.make(
-    environment.spec(), _as_config(entry.config, config['agent_config'])
-  )
+  agent_config = _as_config(entry.config, config['agent_config'], folder)
   key = jax.random.PRNGKey(values.seed)
-  like = agent.parameters(jax.jit(agent.init)(key))
-  params = checkpoints.restore(os.path.join(folder, 'checkpoint', 'policy'), like)
-  returns = play_episodes(
-    jit_policy(agent.evaluation_policy),
-    params,
-    agent.initial_carry(values.num_episodes),
-    environment,
-    key,
-    threading.Event(),
-  )
-  environment.close()
+  make_environment = make_gymnasium(config['flags']['env'])
+  with closing(make_environment(values.num_episodes, values.seed)) as environment:
+    agent = entry.make(environment.spec(), agent_config)
+    like = agent.parameters(jax.jit(agent.init)(key))
+    params = checkpoints.restore(os.path.join(folder, 'checkpoint', 'policy'), like)
+    returns = play_episodes(
+      jit_policy(agent.evaluation_policy),
+      params,
+      agent.initial_carry(values.num_episodes),
+      environment,
+      key,
+      threading.Event(),
+    )
   assert returns is not None
   print(
     f'{config["agent"]} on {config["flags"]["env"]}: mean return '
@@ -60,6 +61,14 @@ def evaluate(argv: list[str]) -> int:
   return 0
 
 
-def _as_config(kind: type, fields: dict[str, object]) -> object:
+def _as_config(kind: type, fields: dict[str, object], folder: str) -> object:
   """JSON knows lists, configs have tuples."""
-  return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+  try:
+    return kind(
+      **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    )
+  except TypeError as error:
+    raise UsageError(
+      f'{folder} was written by another version of {kind.__name__} ({error}); play it '
+      'with the version in its config.json'
+    ) from None

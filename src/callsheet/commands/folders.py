@@ -90,9 +90,9 @@ def read_config(path: str) -> dict[str, Any]:
       f'{path} is not the folder of a run: its config.json can not be read ({why}); '
       'right is: callsheet eval runs/NAME'
     ) from None
-  if not isinstance(config, dict) or not {'agent', 'agent_config', 'flags'} <= set(
-    config
-  ):
+  if not isinstance(config, dict) or not {'agent', 'agent_config', 'flags'} <= {
+    *config
+  }:
     raise UsageError(
       f'{path} is not the folder of a run: its config.json is none of `callsheet run`; '
       'right is: callsheet eval runs/NAME'

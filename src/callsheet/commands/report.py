@@ -34,7 +34,7 @@ def summary(directory: str, rows: Sequence[Row], target_return: float | None) ->
     f'steps ({updates / seconds:,.0f}/s) in {seconds:.0f} s; samples per insert '
     f'{last.get("samples_per_insert") or float("nan"):.1f}'
   )
-  lines.append(f'  config, metrics, logs, curve.png and checkpoints: {directory}')
+  lines.append(f'  {", ".join(sorted(os.listdir(directory)))}: {directory}')
   if best is not None:
     lines.append(f'  play it: callsheet eval {directory}')
   return '\n'.join(lines)

@@ -65,7 +65,11 @@ def run(argv: list[str]) -> int:
       start(plan, backend, terminal=Terminal(console)) as running,
     ):
       dashboard.follow(
-        running, running.client('recorder').latest, console, run.target_return
+        running,
+        running.client('recorder').latest,
+        console,
+        run.target_return,
+        live=isinstance(backend, Processes),
       )
   except (KeyboardInterrupt, UsageError, NodeFailed) as error:
     # A node that failed has left its log; a run that never began has left nothing.
