@@ -19,8 +19,8 @@ from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import OnFailure
 
-# The evaluator's seed; actors count up from their own.
-_EVALUATION = 1_000_000
+# From one run's seeds to those of the next: so many nodes draw from them.
+_SEEDS = 10_000
 
 
 def actor_learner(
@@ -48,7 +48,7 @@ def actor_learner(
     make_environment: `(num_environments, seed) -> VectorEnvironment`.
     num_actors: each restarts up to ten times.
     num_environments: that each actor steps at once.
-    seed: of the run; no two nodes share one.
+    seed: of the run; each node has one of its own, and those of two runs differ.
     target_return: mean undiscounted return over `num_episodes`.
     max_actor_steps: environment steps of all actors.
     num_episodes: of one evaluation.
@@ -68,7 +68,7 @@ def actor_learner(
   def folder(*parts: str) -> str | None:
     return None if run_directory is None else os.path.join(run_directory, *parts)
 
-  base = seed * 10_000
+  base = seed * _SEEDS
   counter = program.add('counter', Counter)
   replay = program.add('replay', make_replay, agent.tables, **replay_options)
   recorder = program.add('recorder', Recorder, folder(), counter, replay)
@@ -94,7 +94,7 @@ def actor_learner(
         learner,
         counter,
         recorder,
-        seed=base + 1 + index,
+        seed=base + 2 + index,
         num_environments=num_environments,
       )
   program.add(
@@ -105,7 +105,7 @@ def actor_learner(
     learner,
     counter,
     recorder,
-    seed=base + _EVALUATION,
+    seed=base + 1,
     num_episodes=num_episodes,
     target_return=target_return,
     max_actor_steps=max_actor_steps,

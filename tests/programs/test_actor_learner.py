@@ -1,0 +1,231 @@
+"""The actor-learner program: its nodes, who calls whom, and what each is given."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+
+import cloudpickle
+import numpy as np
+import pytest
+from dm_env import specs
+
+from callsheet.agents.base import EnvironmentSpec
+from callsheet.agents.dqn import DQNConfig, dqn
+from callsheet.errors import ArgumentError, EdgeError, UsageError
+from callsheet.nodes.actor import Actor
+from callsheet.nodes.counter import Counter
+from callsheet.nodes.evaluator import Evaluator
+from callsheet.nodes.learner import Learner
+from callsheet.nodes.recorder import Recorder
+from callsheet.programs import Never, OnFailure
+from callsheet.programs.actor_learner import actor_learner
+
+SPEC = EnvironmentSpec(specs.Array((4,), np.float32), specs.DiscreteArray(2, np.int32))
+AGENT = dqn(SPEC, DQNConfig())
+
+
+def make_environment(num_environments, seed):
+  raise AssertionError('declaring a program makes no environment')
+
+
+class Engine:
+  """A replay of one's own; declared here, never called."""
+
+  def __init__(self, tables, *, port=None, order='random'):
+    self.tables, self.port, self.order = tables, port, order
+
+  def insert(self, table, columns, priorities=None) -> int:
+    raise NotImplementedError
+
+  def sample(self, table, batch_size, num_batches=1):
+    raise NotImplementedError
+
+  def update_priorities(self, table, keys, priorities) -> None:
+    raise NotImplementedError
+
+  def checkpoint(self) -> str:
+    raise NotImplementedError
+
+  def statistics(self):
+    raise NotImplementedError
+
+
+def declare(**options):
+  return actor_learner(
+    AGENT, make_environment, **{'make_replay': Engine, **options}
+  ).plan()
+
+
+def arguments(node):
+  """What the node's constructor is given, by name; handles as they are."""
+  bound = inspect.signature(node.make).bind(*node.args, **node.kwargs)
+  return bound.arguments
+
+
+# The graph.
+
+
+def test_nodes_services_and_edges():
+  plan = declare(num_actors=3)
+  actors = {
+    f'actor/{i}': ('Actor', {'replay', 'learner', 'counter', 'recorder'})
+    for i in range(3)
+  }
+  assert {node.name: (node.service, set(node.callees)) for node in plan.nodes} == {
+    'counter': ('Counter', set()),
+    'replay': ('Engine', set()),
+    'recorder': ('Recorder', {'counter', 'replay'}),
+    'learner': ('Learner', {'replay', 'counter', 'recorder'}),
+    **actors,
+    'evaluator': ('Evaluator', {'learner', 'counter', 'recorder'}),
+  }
+  assert plan.name == 'dqn'
+
+
+@pytest.mark.parametrize('num_actors', [1, 2, 5])
+def test_so_many_actors(num_actors):
+  names = [node.name for node in declare(num_actors=num_actors).nodes]
+  assert [name for name in names if name.startswith('actor')] == [
+    f'actor/{i}' for i in range(num_actors)
+  ]
+
+
+def test_callers_stop_before_those_they_call():
+  assert [set(level) for level in declare(num_actors=2).stop_order()] == [
+    {'actor/0', 'actor/1', 'evaluator'},
+    {'learner'},
+    {'recorder'},
+    {'counter', 'replay'},
+  ]
+
+
+def test_the_evaluator_ends_it_and_actors_restart():
+  plan = declare()
+  assert [node.name for node in plan.nodes if node.ends_program] == ['evaluator']
+  for node in plan.nodes:
+    restarts = node.name.startswith('actor')
+    assert node.restart == (OnFailure(max_restarts=10) if restarts else Never())
+
+
+def seeds(**options):
+  return [
+    node.kwargs['seed'] for node in declare(**options).nodes if 'seed' in node.kwargs
+  ]
+
+
+def test_no_two_nodes_of_any_run_share_a_seed():
+  runs = [seeds(seed=seed, num_actors=8) for seed in (0, 1, 99, 100, 101)]
+  assert [len(run) for run in runs] == [10] * 5
+  assert len(set().union(*runs)) == 50
+  assert seeds(seed=99, num_actors=8) == runs[2]
+
+
+# What the nodes are given.
+
+
+def test_options_reach_their_nodes():
+  plan = declare(
+    num_environments=5,
+    target_return=475.0,
+    max_actor_steps=1000,
+    num_episodes=7,
+    updates_per_dispatch=3,
+    replay_options={'port': 4321},
+  )
+  assert arguments(plan.node('actor/1'))['num_environments'] == 5
+  evaluator = arguments(plan.node('evaluator'))
+  assert evaluator['target_return'] == 475.0
+  assert evaluator['max_actor_steps'] == 1000
+  assert evaluator['num_episodes'] == 7
+  assert arguments(plan.node('learner'))['updates_per_dispatch'] == 3
+  assert arguments(plan.node('replay')) == {'tables': AGENT.tables, 'port': 4321}
+
+
+def test_files_go_to_the_run_folder_and_nowhere_without_one():
+  plan = declare(run_directory='runs/x')
+  assert arguments(plan.node('recorder'))['directory'] == 'runs/x'
+  learner, evaluator = (
+    arguments(plan.node('learner')),
+    arguments(plan.node('evaluator')),
+  )
+  assert learner['checkpoint_directory'] == os.path.join('runs/x', 'checkpoint/learner')
+  assert evaluator['policy_directory'] == os.path.join('runs/x', 'checkpoint/policy')
+  plan = declare()
+  assert arguments(plan.node('recorder'))['directory'] is None
+  assert arguments(plan.node('learner'))['checkpoint_directory'] is None
+  assert arguments(plan.node('evaluator'))['policy_directory'] is None
+
+
+def test_all_nodes_can_be_built_from_the_plan():
+  services = {}
+
+  def resolve(name):
+    return services.setdefault(name, object())
+
+  plan = declare()
+  for name, kind in {
+    'counter': Counter,
+    'recorder': Recorder,
+    'replay': Engine,
+  }.items():
+    assert isinstance(plan.node(name).construct(resolve), kind)
+  for name, kind in {
+    'actor/0': Actor,
+    'evaluator': Evaluator,
+    'learner': Learner,
+  }.items():
+    assert plan.node(name).make is kind
+
+
+def test_the_plan_travels_to_another_process():
+  plan = cloudpickle.loads(cloudpickle.dumps(declare()))
+  assert plan.stop_order() == declare().stop_order()
+  assert arguments(plan.node('learner'))['agent'].name == 'dqn'
+  assert plan.node('actor/0').callees == declare().node('actor/0').callees
+
+
+# What is refused.
+
+
+def test_a_program_needs_an_actor():
+  with pytest.raises(UsageError, match='num_actors is 0, expected at least 1'):
+    declare(num_actors=0)
+
+
+def test_an_option_that_the_engine_lacks_is_refused():
+  with pytest.raises(ArgumentError, match='tiles'):
+    declare(replay_options={'tiles': 3})
+
+
+def test_an_engine_that_is_no_replay_is_refused():
+  class NoReplay(Counter):
+    def __init__(self, tables):
+      super().__init__()
+
+  with pytest.raises(EdgeError, match="NoReplay has no method 'insert'"):
+    declare(make_replay=NoReplay)
+
+
+# What it imports.
+
+
+def imported(statement, *modules):
+  """Which of the modules a fresh interpreter has after the statement."""
+  code = f'{statement}; import sys; print([m for m in {modules!r} if m in sys.modules])'
+  return subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=60
+  ).stdout.strip()
+
+
+def test_declaring_imports_neither_jax_nor_tensorflow():
+  heavy = ('jax', 'tensorflow', 'reverb', 'orbax', 'numpy', 'callsheet.launch')
+  assert imported('import callsheet.programs', *heavy) == '[]'
+
+
+def test_the_program_imports_no_tensorflow():
+  heavy = ('tensorflow', 'reverb', 'orbax', 'launchpad', 'callsheet.launch')
+  statement = 'import callsheet.programs.actor_learner, callsheet.agents.dqn'
+  assert imported(statement, *heavy) == '[]'
