@@ -75,3 +75,7 @@ def _eval(argv: list[str]) -> int:
   from callsheet.commands.evaluate import evaluate
 
   return evaluate(argv)
+
+
+if __name__ == '__main__':
+  main()

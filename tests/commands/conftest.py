@@ -1,0 +1,84 @@
+"""The command line as its user has it: a process, with a place of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+import pytest
+
+_MARK = 'CALLSHEET_TEST'
+
+
+@dataclass
+class Shell:
+  """Runs `callsheet` in `place`, with `place`/tmp for temporary files."""
+
+  place: Path
+  mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+  extra: dict[str, str] = field(default_factory=dict)
+  started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+  def start(self, *arguments: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+      [sys.executable, '-m', 'callsheet.commands.main', *arguments],
+      cwd=self.place,
+      env={
+        **os.environ,
+        'TMPDIR': str(self.place / 'tmp'),
+        'JAX_PLATFORMS': 'cpu',
+        _MARK: self.mark,
+        **self.extra,
+      },
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    self.started.append(process)
+    return process
+
+  def run(self, *arguments: str) -> tuple[int, str, str]:
+    """The exit code, standard output and standard error."""
+    process = self.start(*arguments)
+    out, err = process.communicate(timeout=150)
+    return process.returncode, out, err
+
+  def processes(self) -> list[int]:
+    """Whatever still runs of all that was started here."""
+    found = []
+    for process in psutil.process_iter():
+      try:
+        if process.environ().get(_MARK) == self.mark:
+          found.append(process.pid)
+      except psutil.Error:
+        pass
+    return found
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+  """Fails a test that leaves a process or a temporary file."""
+  (tmp_path / 'tmp').mkdir()
+  shell = Shell(tmp_path)
+  yield shell
+  for process in shell.started:
+    if process.poll() is None:
+      process.send_signal(signal.SIGKILL)
+    process.communicate()
+  wait_for(lambda: not shell.processes(), 15)
+  assert os.listdir(tmp_path / 'tmp') == []
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+  until = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < until, 'timed out'
+    time.sleep(0.1)

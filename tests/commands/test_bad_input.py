@@ -1,0 +1,182 @@
+"""What can't be done gets one line, exit code 2, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from callsheet.commands import run
+from callsheet.commands.main import main
+
+SPACES = {
+  'Pixels-v0': spaces.Box(0, 255, (84, 84, 3), np.uint8),
+  'Dict-v0': spaces.Dict({'a': spaces.Box(-1, 1, (2,))}),
+}
+
+
+class Room(gymnasium.Env):
+  def __init__(self, space, render_mode=None):
+    self.observation_space, self.action_space = space, spaces.Discrete(2)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  for name, space in SPACES.items():
+    gymnasium.register(name, Room, kwargs={'space': space})
+  yield tmp_path
+  for name in SPACES:
+    del gymnasium.registry[name]
+
+
+def refusal(capsys, *argv: str) -> str:
+  """The one line of a call that is refused."""
+  with pytest.raises(SystemExit) as ended:
+    main(argv)
+  out, err = capsys.readouterr()
+  assert (ended.value.code, out) == (2, '')
+  assert err.startswith('callsheet: ') and err.endswith('\n') and err.count('\n') == 1
+  return err.removeprefix('callsheet: ').strip()
+
+
+@pytest.mark.parametrize(
+  ('argv', 'expected'),
+  [
+    ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, eval"),
+    ('run', 'expected one agent (dqn), got nothing; right is: callsheet run dqn '),
+    ('run --n_step=3', 'expected one agent (dqn), got nothing; right is: '),
+    ('run dqm', "no agent 'dqm'; did you mean 'dqn'? there are: dqn"),
+    ('run dqn extra', 'expected one agent (dqn), got dqn extra; right is: '),
+    ('run dqn --backend=thread', "backend 'thread'; did you mean 'threads'? there "),
+    ('run dqn --backend=moon', "no launch backend 'moon'; there are processes, thre"),
+    ('run dqn --env=CartPole-v9', "no Gymnasium environment 'CartPole-v9': did you "),
+    ('run dqn --env=nowhere:A-v0', "'nowhere:A-v0': can't import 'nowhere': No mo"),
+    ('run dqn --env=Pendulum-v1', 'dqn: the action is BoundedArray(shape=(1,), dty'),
+    ('run dqn --env=Pixels-v0', 'dqn: the observation is BoundedArray(shape=(84, 84'),
+    ('run dqn --env=Dict-v0', 'Dict-v0: the observation space is Dict, expected Box'),
+    ('run dqn --n_stepp=3', 'no flag --n_stepp; did you mean --n_step?'),
+    ('run dqn --zzzzzzzzz', 'no flag --zzzzzzzzz; see --help'),
+    ('run dqn --n_step=0', 'DQNConfig.n_step is 0, expected an integer of at least 1'),
+    ('run --seed 3 --n_step=0 dqn', 'DQNConfig.n_step is 0, expected an integer of'),
+    ('run dqn --n_step=none', "--n_step takes an integer, got 'none'"),
+    ('run dqn --n_step=2.5', "--n_step takes an integer, got '2.5'"),
+    ('run dqn --learning_rate=-1', 'DQNConfig.learning_rate is -1.0, expected a num'),
+    ('run dqn --learning_rate=nan', 'DQNConfig.learning_rate is nan, expected a num'),
+    ('run dqn --huber_delta=x', "--huber_delta takes a number or none, got 'x'"),
+    ('run dqn --hidden_sizes=a,b', '--hidden_sizes takes integers with commas betw'),
+    ('run dqn --hidden_sizes=0', 'DQNConfig.hidden_sizes is (0,), expected positive'),
+    ('run dqn --double=maybe', "--double takes true or false, got 'maybe'"),
+    ('run dqn --batch_size=99999999', 'DQNConfig.batch_size is 99999999, expected at'),
+    ('run dqn --num_actors=zero', "--num_actors takes a positive integer, got 'zero'"),
+    ('run dqn --num_actors=0', "--num_actors takes a positive integer, got '0'"),
+    ('run dqn --seed=-1', "--seed takes a non-negative integer, got '-1'"),
+    ('run dqn --target_return=x', "--target_return takes a number, got 'x'"),
+    ('run dqn --replay_port=70000', '--replay_port takes an integer in the range [1,'),
+    ('run dqn --runs_directory=/proc/x', 'the run folder /proc/x/dqn-CartPole-v1-see'),
+    ('eval', 'expected one folder of a run, got nothing; right is: callsheet eval '),
+    ('eval nowhere', 'nowhere is not the folder of a run: its config.json can not be '),
+    ('eval x --num_episodes=0', '--num_episodes takes a positive integer, got '),
+  ],
+)
+def test_refused(capsys, place, argv, expected):
+  assert expected in refusal(capsys, *argv.split())
+  assert os.listdir(place) == []
+
+
+def test_run_folder_that_exists(capsys, place):
+  (place / 'runs' / 'mine').mkdir(parents=True)
+  (place / 'runs' / 'mine' / 'kept').write_text('as it was')
+  line = refusal(capsys, 'run', 'dqn', '--name=mine')
+  assert line.endswith('runs/mine exists; take another --name, or remove it first')
+  assert os.listdir(place / 'runs' / 'mine') == ['kept']
+
+
+def test_run_folder_below_a_file(capsys, place):
+  (place / 'file').write_text('')
+  line = refusal(capsys, 'run', 'dqn', '--runs_directory=file', '--name=mine')
+  assert 'file/mine can not be made (Not a directory); name a place that ' in line
+  assert line.endswith('--runs_directory=DIRECTORY')
+
+
+def test_run_folder_that_may_not_be_made(capsys, place, monkeypatch):
+  def denied(path, *args, **kwargs):
+    raise PermissionError(13, 'Permission denied', path)
+
+  monkeypatch.setattr(os, 'mkdir', denied)
+  line = refusal(capsys, 'run', 'dqn', '--name=mine')
+  assert 'runs/mine can not be made (Permission denied); name a place that ' in line
+  assert os.listdir(place) == []
+
+
+def test_port_that_is_taken(capsys, place):
+  with socket.create_server(('', 0)) as taken:
+    port = taken.getsockname()[1]
+    line = refusal(capsys, 'run', 'dqn', f'--replay_port={port}')
+  assert line.startswith(f'port {port} can not be had, for it is taken')
+  assert '--replay_port' in line
+  assert os.listdir(place) == []
+
+
+@pytest.mark.timeout(180)
+def test_port_that_is_taken_between_the_check_and_the_start(capfd, place, monkeypatch):
+  monkeypatch.setattr(run, '_check_port', lambda port: None)
+  with socket.create_server(('', 0)) as taken, pytest.raises(SystemExit) as ended:
+    port = taken.getsockname()[1]
+    main(['run', 'dqn', '--name=mine', f'--replay_port={port}'])
+  out, err = capfd.readouterr()
+  assert ended.value.code == 2
+  assert f'callsheet: port {port} for Reverb is taken; port=None picks a free' in err
+  assert err.count('\n') == 1
+  assert 'Traceback' not in out
+  assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize(
+  ('missing', 'named'),
+  [('reverb', 'dm-reverb'), ('haiku', 'dm-haiku'), ('matplotlib', 'matplotlib')],
+)
+def test_python_without_the_wheels(shell, missing, named):
+  (shell.place / 'site').mkdir()
+  (shell.place / 'site' / 'sitecustomize.py').write_text(
+    'import sys\n'
+    'class Gone:\n'
+    '  def find_spec(self, name, path, target=None):\n'
+    f'    if name.partition(".")[0] == {missing!r}:\n'
+    '      raise ModuleNotFoundError(f"No module named {name!r}", name=name)\n'
+    'sys.meta_path.insert(0, Gone())\n'
+  )
+  shell.extra['PYTHONPATH'] = str(shell.place / 'site')
+  code, out, err = shell.run('run', 'dqn')
+  assert (code, out) == (2, '')
+  assert err.startswith('callsheet: not installed for this Python 3.')
+  assert f'): {named}; the whole set has wheels for Python 3.10 on Linux' in err
+  assert err.count('\n') == 1
+  assert sorted(os.listdir(shell.place)) == ['site', 'tmp']
+
+
+def written(place, **config):
+  (place / 'config.json').write_text(json.dumps(config))
+  return str(place)
+
+
+def test_playing_what_no_run_wrote(capsys, place):
+  assert 'its config.json is none of' in refusal(capsys, 'eval', written(place, a=1))
+
+
+def test_playing_a_run_without_a_policy(capsys, place):
+  folder = written(place, agent='dqn', agent_config={}, flags={'env': 'CartPole-v1'})
+  assert 'there is no checkpoint at' in refusal(capsys, 'eval', folder)
+
+
+def test_playing_a_run_of_another_version(capsys, place):
+  folder = written(
+    place, agent='dqn', agent_config={'gone': 1}, flags={'env': 'CartPole-v1'}
+  )
+  line = refusal(capsys, 'eval', folder)
+  assert 'was written by another version of DQNConfig' in line and "'gone'" in line
