@@ -14,7 +14,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 _POOLED = 128 * 1024
 _PACKED = 64 * 1024
@@ -31,14 +31,12 @@ class Pool:
     self._idle: dict[int, list[mmap.mmap]] = {}
     self._idle_total = 0
     self._returned: deque[tuple[int, mmap.mmap]] = deque()
-    self._tokens = itertools.count()
-    self._leases: dict[int, weakref.ref[ctypes.Array[ctypes.c_char]]] = {}
 
   def lease(self, size: int) -> memoryview:
     """A writable buffer of `size` bytes with undefined contents."""
     if size < _POOLED:
       return memoryview(bytearray(size))
-    rounded = _size_class(size)
+    rounded = size_class(size)
     with self._lock:
       self._collect()
       idle = self._idle.get(rounded)
@@ -47,14 +45,10 @@ class Pool:
         self._idle_total -= rounded
     if slab is None:
       slab = _map(rounded)
-    # Arrays keep the exporter alive, so the exporter's death says that all have gone.
-    exporter = (ctypes.c_char * rounded).from_buffer(slab)
+    found = slab
 
-    token = next(self._tokens)
-
-    def died(reference: weakref.ref[ctypes.Array[ctypes.c_char]]) -> None:
-      self._leases.pop(token, None)
-      self._returned.append((rounded, slab))
+    def died() -> None:
+      self._returned.append((rounded, found))
       # The garbage collector may call this inside of `lease`: never wait here.
       if self._lock.acquire(blocking=False):
         try:
@@ -62,8 +56,7 @@ class Pool:
         finally:
           self._lock.release()
 
-    self._leases[token] = weakref.ref(exporter, died)
-    return memoryview(exporter).cast('B')[:size]
+    return lend(slab, rounded, died)[:size]
 
   def idle_bytes(self) -> int:
     """How much memory waits to be used again."""
@@ -88,6 +81,27 @@ class Pool:
         slabs.pop()
         self._idle_total -= rounded
         wanted -= rounded
+
+
+def lend(slab: mmap.mmap, size: int, died: Callable[[], None]) -> memoryview:
+  """The first `size` bytes; `died` is called once nothing stands on them any more.
+
+  It may be called at any moment, by the garbage collector, and must not wait.
+  """
+  # Arrays keep the exporter alive, so the exporter's death says that all have gone.
+  exporter = (ctypes.c_char * size).from_buffer(slab)
+  token = next(_tokens)
+
+  def ended(_: object) -> None:
+    _leases.pop(token, None)
+    died()
+
+  _leases[token] = weakref.ref(exporter, ended)
+  return memoryview(exporter).cast('B')
+
+
+_tokens = itertools.count()
+_leases: dict[int, weakref.ref[ctypes.Array[ctypes.c_char]]] = {}
 
 
 def allocate(lengths: Sequence[int]) -> list[memoryview]:
@@ -121,7 +135,7 @@ def _map(size: int) -> mmap.mmap:
   return slab
 
 
-def _size_class(size: int) -> int:
+def size_class(size: int) -> int:
   """Four classes an octave: at most a quarter is wasted, and equal sizes meet."""
   step = 1 << max(size.bit_length() - 3, 12)
   return (size + step - 1) // step * step

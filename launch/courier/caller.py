@@ -109,17 +109,14 @@ class Caller:
     while True:
       connection, method, limit = self._take(name, seconds, begun)
       channel = connection.channel
-      if limit is None:
-        end = None
-        self._watch(connection, name)
-      else:
-        end = begun + limit
+      end = None if limit is None else begun + limit
       try:
-        if end is not None and channel.armed != limit:
+        if limit is None:
+          self._watch(connection, name)
+        elif channel.armed != limit:
           channel.arm_until(end)
-          channel.arm(
-            limit if time.monotonic() - begun < 0.01 * limit else channel.armed
-          )
+          if time.monotonic() - begun < limit / 100:
+            channel.arm(limit)  # so that the next call has nothing to do
         return connection, channel.send(wire.CALL, method.index, request, end), end
       except Expired:
         self._discard(connection)

@@ -3,7 +3,8 @@
 header   kind u16, method u16, number of buffers u32, length of the body u64
 table    the length of each buffer, u64
 body     a pickle
-buffers  what the pickle refers to, one after the other
+buffers  what the pickle refers to, one after the other; with the flag `shared` in the
+         kind they lie in a segment instead, which the end of the table names
 
 A connection carries one call at a time, so nothing may follow a message until it has
 been answered: a small message is one system call on either side.
@@ -14,9 +15,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from callsheet.launch.courier import buffers as receive_buffers
+from callsheet.launch.courier import segments
 from callsheet.launch.courier.deadlines import remaining
 from callsheet.launch.courier.pickling import Pickled
 
@@ -26,6 +29,8 @@ LARGEST_MESSAGE = 1 << 34
 Message = tuple[int, int, memoryview, Sequence[memoryview], int]
 """Kind, method, body, buffers, size; the body only lasts until the next message."""
 
+_SHARED = 0x0080
+_T = TypeVar('_T')
 _KINDS = frozenset({CALL, RESULT, ERROR, WELCOME})
 _HEADER = struct.Struct('<HHIQ')
 _TIMEOUT = struct.Struct('@ll')
@@ -65,7 +70,17 @@ class Channel:
   kernel ends a wait after the armed time, which is then compared with the deadline.
   """
 
-  __slots__ = ('_receive', '_scratch', '_send', '_sock', '_view', 'armed', 'closed')
+  __slots__ = (
+    '_incoming',
+    '_outgoing',
+    '_receive',
+    '_scratch',
+    '_send',
+    '_sock',
+    '_view',
+    'armed',
+    'closed',
+  )
 
   def __init__(self, sock: socket.socket) -> None:
     sock.setblocking(True)
@@ -75,6 +90,9 @@ class Channel:
     self._view = memoryview(self._scratch)
     self.armed = 0.0
     self.closed = False
+    near = segments.available(sock)
+    self._outgoing = segments.Outgoing() if near else None
+    self._incoming = segments.Incoming() if near else None
 
   def fileno(self) -> int:
     return self._sock.fileno()
@@ -87,6 +105,8 @@ class Channel:
   def close(self) -> None:
     self.closed = True
     self._sock.close()
+    if self._outgoing is not None:
+      self._outgoing.close()
 
   def arm(self, seconds: float) -> None:
     """Lets the kernel end a send or a receive after so many seconds."""
@@ -124,12 +144,34 @@ class Channel:
         self._gather([memoryview(data)[sent:]], end)
       return total
     lengths = [buffer.nbytes for buffer in buffers]
+    table = struct.pack(f'<{len(lengths)}Q', *lengths)
+    segment = None
+    if self._outgoing is not None and sum(lengths) >= segments.SMALLEST:
+      placed = self._outgoing.place(buffers)
+      if placed is not None:
+        segment, forgotten = placed
+        table += segments.TRAILER.pack(segment.number, forgotten, segment.size)
+        kind |= _SHARED
+        buffers = []
     head = _HEADER.pack(kind, method, len(lengths), sum(map(len, chunks)))
-    parts = [head + struct.pack(f'<{len(lengths)}Q', *lengths), *chunks, *buffers]
-    views = [memoryview(part).cast('B') for part in parts if len(part)]
-    total = sum(map(len, views))
-    self._gather(views, end)
-    return total
+    parts = [head + table, *chunks, *buffers]
+    self._gather([memoryview(part).cast('B') for part in parts if len(part)], end)
+    if segment is not None and segment.descriptor >= 0:
+      self._wait_for(lambda: self._sock.recv(1), end)
+      segments.send_descriptor(self._sock, segment)
+    return len(head) + len(table) + sum(map(len, chunks)) + sum(lengths)
+
+  def _wait_for(self, act: Callable[[], _T], end: float | None) -> _T:
+    """What comes, which must not be nothing."""
+    while True:
+      self.arm_until(end)
+      try:
+        found = act()
+      except BlockingIOError:
+        continue
+      if not found:
+        raise Closed
+      return found
 
   def _gather(self, parts: list[memoryview], end: float | None) -> None:
     parts.reverse()
@@ -163,9 +205,24 @@ class Channel:
     kind, method, count, body = _HEADER.unpack_from(self._scratch)
     if kind in _KINDS and not count and have == body + _HEADER.size:
       return kind, method, self._view[_HEADER.size : have], (), have
-    if kind not in _KINDS or body > LARGEST_MESSAGE or count > _MOST_BUFFERS:
+    shared = kind & _SHARED
+    kind -= shared
+    if kind not in _KINDS or (shared and self._incoming is None):
       raise Malformed
-    return self._receive_rest(kind, method, count, body, have, end)
+    if body > LARGEST_MESSAGE or count > _MOST_BUFFERS:
+      raise Malformed
+    front, start, have = self._receive_front(count, body, have, end, bool(shared))
+    lengths = struct.unpack_from(f'<{count}Q', front, _HEADER.size)
+    size = len(front) + sum(lengths)
+    if size > 2 * LARGEST_MESSAGE or have > (len(front) if shared else size):
+      raise Malformed
+    if shared:
+      buffers = self._receive_segment(front, start, lengths, end)
+    else:
+      buffers = receive_buffers.allocate(lengths)
+      early = self._view[len(front) : have]
+      self._fill_after(buffers, early, end)
+    return kind, method, front[start:], buffers, size
 
   def _receive_header(self, have: int, end: float | None) -> int:
     while have < _HEADER.size:
@@ -177,25 +234,35 @@ class Channel:
         have += got
     return have
 
-  def _receive_rest(
-    self, kind: int, method: int, count: int, body: int, have: int, end: float | None
-  ) -> Message:
-    start = _HEADER.size + 8 * count
-    front_size = start + body
-    front = self._view
-    if front_size > len(front):
-      front = receive_buffers.pool.lease(front_size)
+  def _receive_front(
+    self, count: int, body: int, have: int, end: float | None, shared: bool
+  ) -> tuple[memoryview, int, int]:
+    """All up to the buffers, where the body begins, and how much has come so far."""
+    start = _HEADER.size + 8 * count + (segments.TRAILER.size if shared else 0)
+    size = start + body
+    if size <= _SCRATCH:
+      front = self._view[:size]
+    else:
+      front = receive_buffers.pool.lease(size)
       front[:have] = self._view[:have]
-    if have < front_size:
-      self._fill([front[have:front_size]], end)
-      have = front_size
-    lengths = struct.unpack_from(f'<{count}Q', front, _HEADER.size)
-    size = front_size + sum(lengths)
-    if size > 2 * LARGEST_MESSAGE or have > size:
+    if have < size:
+      self._fill([front[have:]], end)
+    return front, start, max(have, size)
+
+  def _receive_segment(
+    self, front: memoryview, start: int, lengths: Sequence[int], end: float | None
+  ) -> list[memoryview]:
+    assert self._incoming is not None
+    trailer = segments.TRAILER.unpack_from(front, start - segments.TRAILER.size)
+    number, forgotten, size = trailer
+    self._incoming.forget(forgotten)
+    if segments.places(lengths)[-1] > size:
       raise Malformed
-    buffers = receive_buffers.allocate(lengths)
-    self._fill_after(buffers, front[front_size:have], end)
-    return kind, method, front[start:front_size], buffers, size
+    if not self._incoming.known(number):
+      self._sock.send(b'a')  # asks for it, so that no other read swallows it
+      descriptor = self._wait_for(lambda: segments.receive_descriptor(self._sock), end)
+      self._incoming.add(number, size, descriptor)
+    return self._incoming.take(number, lengths)
 
   def _fill_after(
     self, buffers: list[memoryview], early: memoryview, end: float | None

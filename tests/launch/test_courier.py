@@ -19,6 +19,7 @@ import pytest
 from callsheet import errors
 from callsheet.calls import call_async, with_deadline
 from callsheet.launch import courier
+from tests.launch.conftest import wait_for
 from tests.launch.courier_services import SECRET, Awkward, Rejected, Service
 
 pytestmark = pytest.mark.timeout(60)
@@ -222,7 +223,7 @@ def test_many_outstanding_calls_and_a_ping(
   assert with_deadline(client.ping, 10.0)() == 'pong'
   service.wake()
   assert [future.result(20) for future in futures] == ['woken'] * 200
-  assert server.statistics()['wait'].running == 0
+  wait_for(lambda: server.statistics()['wait'].running == 0)
 
 
 def test_futures_carry_exceptions(client: Any) -> None:
@@ -275,6 +276,8 @@ def test_statistics_on_both_sides(client: Any, server: courier.Server) -> None:
   with pytest.raises(Rejected):
     client.fail(Rejected(1))
   client.echo(np.zeros(100_000))
+  # The server counts a call when its answer is on the way.
+  wait_for(lambda: not any(s.running for s in server.statistics().values()))
   for side in (server.statistics(), courier.statistics(client)):
     assert side['ping'].calls == 700 and side['ping'].errors == 0
     assert side['fail'].calls == side['fail'].errors == 1

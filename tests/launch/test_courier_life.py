@@ -23,6 +23,7 @@ from callsheet.calls import blocking, call_async, with_deadline
 from callsheet.launch import courier
 from callsheet.launch.courier import address as addresses
 from tests.launch import courier_services
+from tests.launch.conftest import wait_for
 from tests.launch.courier_services import SECRET, Service
 
 pytestmark = pytest.mark.timeout(60)
@@ -341,7 +342,8 @@ def test_many_threads_share_a_client(address: str) -> None:
     thread.start()
   for thread in threads:
     thread.join()
-  assert not wrong and server.statistics()['echo'].calls == 480
+  assert not wrong
+  wait_for(lambda: server.statistics()['echo'].calls == 480)
   courier.close(client)
   server.close()
 
