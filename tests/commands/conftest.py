@@ -46,10 +46,8 @@ class Shell:
     return process
 
   def run(self, *arguments: str) -> tuple[int, str, str]:
-    """The exit code, standard output and standard error."""
-    process = self.start(*arguments)
-    out, err = process.communicate(timeout=150)
-    return process.returncode, out, err
+    """As `end`, of a command that ends by itself."""
+    return end(self.start(*arguments))
 
   def processes(self) -> list[int]:
     """Whatever still runs of all that was started here."""
@@ -61,6 +59,13 @@ class Shell:
       except psutil.Error:
         pass
     return found
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+  """The exit code, standard output and standard error, without what Reverb says."""
+  out, err = process.communicate(timeout=150)
+  kept = (line for line in err.splitlines(True) if not line.startswith('[reverb/'))
+  return process.returncode, out, ''.join(kept)
 
 
 @pytest.fixture
