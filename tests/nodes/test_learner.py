@@ -204,12 +204,15 @@ def test_every_version_is_what_its_steps_have_made():
 def test_published_parameters_do_not_change_with_the_state():
   replay = Batches(limit=30)
   one = learner(replay, publish_period=0)
+  donated = jax.tree.leaves(one._state)
   first = one.parameters()
   kept = jax.tree.map(np.copy, first.params)
   with Loop(one):
     assert replay.waits.wait(20)
     replay.cancel()
-  assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(first.params))
+  assert all(leaf.is_deleted() for leaf in donated)
+  # Memory of their own, and not the state's under another name.
+  assert all(leaf.flags.owndata for leaf in jax.tree.leaves(first.params))
   assert first.params == kept
   assert first.params != one.parameters().params
 
