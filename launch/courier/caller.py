@@ -113,10 +113,10 @@ class Caller:
       try:
         if limit is None:
           self._watch(connection, name)
-        elif channel.armed != limit:
+        elif time.monotonic() - begun > limit / 100:
           channel.arm_until(end)
-          if time.monotonic() - begun < limit / 100:
-            channel.arm(limit)  # so that the next call has nothing to do
+        elif channel.armed != limit:
+          channel.arm(limit)  # exactly, so that the next call has nothing to do
         return connection, channel.send(wire.CALL, method.index, request, end), end
       except Expired:
         self._discard(connection)

@@ -2,9 +2,9 @@
 
 A segment belongs to one direction of one unix connection. The sender copies the buffers
 into it and names it in the message; the receiver's arrays stand on it directly. Its
-first byte says that it is lent; the receiver clears it when the last of those arrays has
-died, and only then the sender writes to it again. The first time, its file descriptor
-follows the message. A forked child shares the arrays that its parent had received.
+first byte says that it is lent; the receiver clears it when the last of those arrays
+has died, and only then the sender writes to it again. The first time, its file
+descriptor follows the message. A forked child shares what its parent had received.
 """
 
 from __future__ import annotations

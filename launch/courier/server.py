@@ -28,7 +28,7 @@ from callsheet.launch.courier.statistics import MethodStatistics
 _log = logging.getLogger(__name__)
 
 _MOST_WAITING = 16
-_MOST_LINGERING = 4
+_MOST_LINGERING = 8
 _LINGER = 0.02  # seconds
 _HANDSHAKE = 10.0  # seconds
 _GRACE = 0.5  # seconds for calls in progress once close has begun
