@@ -42,6 +42,10 @@ class _Unit:
   stopped: set[str] = field(default_factory=set)
 
 
+def _leaving(unit: _Unit) -> bool:
+  return unit.alive and unit.stopped == set(unit.nodes)
+
+
 class Running:
   """A program that was started.
 
@@ -146,6 +150,8 @@ class Running:
       for level in self._plan.stop_order():
         self._stop_level(level)
     finally:
+      # Those whose nodes have all stopped are about to exit by themselves.
+      self._follow_until(lambda: not any(map(_leaving, self._units.values())), 1.0)
       for name, unit in self._units.items():
         if unit.alive:
           self._crew.kill(name)
