@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 
-from callsheet.agents.dqn import DQNConfig, dqn
 from callsheet.errors import CallCancelled, UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.counter import Counter
@@ -74,31 +73,6 @@ def test_many_updates_in_one_dispatch_are_so_many_single_ones(per_dispatch):
   assert len(replay.samples) == 24 // per_dispatch
   assert_close(one._state, state)
   assert_close(one.parameters().params, state['params'])
-
-
-def test_the_same_for_dqn():
-  config = DQNConfig(hidden_sizes=(8, 8), batch_size=4, target_update_period=2)
-  one = dqn(agent().spec, config)
-
-  class Transitions(Batches):
-    def sample(self, table, batch_size, num_batches=1):
-      assert (table, batch_size) == ('transitions', 4)
-      sample = super().sample('t', 4, num_batches)
-      rng, shape = np.random.default_rng(len(self.samples)), sample.keys.shape
-      sample.batch.data.update(
-        observation=rng.normal(size=(*shape, 2)).astype(np.float32),
-        next_observation=rng.normal(size=(*shape, 2)).astype(np.float32),
-        action=rng.integers(0, 3, shape).astype(np.int32),
-        discount=rng.choice([0, 0.97], shape).astype(np.float32),
-      )
-      return sample
-
-  replay = Transitions()
-  node = learn(learner(replay, one=one, seed=3, updates_per_dispatch=4, max_steps=8))
-  state, metrics = singly(replay.samples, seed=3, one=one)
-  assert_close(node._state, state)
-  sent = np.concatenate([priorities for _, _, priorities in replay.updates])
-  np.testing.assert_allclose(sent, [m['priorities'] for m in metrics], rtol=1e-4)
 
 
 def test_seeds_differ_and_repeat():

@@ -85,7 +85,7 @@ def test_nodes_services_and_edges():
   assert plan.name == 'dqn'
 
 
-@pytest.mark.parametrize('num_actors', [1, 2, 5])
+@pytest.mark.parametrize('num_actors', [1, 5])
 def test_so_many_actors(num_actors):
   names = [node.name for node in declare(num_actors=num_actors).nodes]
   assert [name for name in names if name.startswith('actor')] == [
@@ -117,10 +117,10 @@ def seeds(**options):
 
 
 def test_no_two_nodes_of_any_run_share_a_seed():
-  runs = [seeds(seed=seed, num_actors=8) for seed in (0, 1, 99, 100, 101)]
-  assert [len(run) for run in runs] == [10] * 5
-  assert len(set().union(*runs)) == 50
-  assert seeds(seed=99, num_actors=8) == runs[2]
+  runs = [seeds(seed=seed, num_actors=4) for seed in (0, 1, 100)]
+  assert [len(run) for run in runs] == [6] * 3
+  assert len(set().union(*runs)) == 18
+  assert seeds(seed=1, num_actors=4) == runs[1]
 
 
 # What the nodes are given.
