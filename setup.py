@@ -1,5 +1,7 @@
 """Installs as `callsheet`; the folders at the top are linked below src/callsheet."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # dm-launchpad links against TensorFlow 2.8 and has no wheel past Python 3.10;
@@ -9,8 +11,8 @@ OLD = 'python_version < "3.11"'
 setup(
   name='callsheet',
   version='0.1.0',
-  description='Program graphs for reinforcement learning: declare once, launch anywhere',
-  long_description=open('README.md', encoding='utf-8').read(),
+  description='Program graphs for reinforcement learning, launched anywhere',
+  long_description=Path('README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   package_dir={'': 'src'},
