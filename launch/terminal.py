@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from typing import TYPE_CHECKING
 
@@ -33,4 +34,7 @@ class Terminal:
 
     colour = _COLOURS[zlib.crc32(node.encode()) % len(_COLOURS)]
     text = Text.assemble((f'{node} | ', colour), Text.from_ansi(line))
-    self._console.print(text, soft_wrap=True)
+    # Where the terminal has gone (rich exits on a broken pipe), the thread that copies
+    # a node's output must go on, or the node would wait for its full pipe for ever.
+    with contextlib.suppress(OSError, SystemExit):
+      self._console.print(text, soft_wrap=True)
