@@ -12,7 +12,7 @@ from callsheet.errors import ConnectionLost, DeadlineExceeded, NotSendable
 from callsheet.launch.courier import failures, wire
 from callsheet.launch.courier.deadlines import Expired
 from callsheet.launch.courier.link import Connection, Link
-from callsheet.launch.courier.methods import Described, no_such_method
+from callsheet.launch.courier.methods import no_such_method
 from callsheet.launch.courier.pickling import Pickled, dumps, loads
 from callsheet.launch.courier.statistics import MethodStatistics, Record
 from callsheet.launch.courier.workers import Workers
@@ -93,7 +93,10 @@ class Caller:
       try:
         if kind == wire.ERROR:
           raise failures.unpack(body, self.link.peer)
-        result = self._decode(name, body, buffers)
+        try:
+          result = loads(body, buffers)
+        except Exception as error:
+          raise self._not_readable(name, error) from error
       finally:
         del body, buffers
         self.link.give_back(connection)
@@ -107,7 +110,17 @@ class Caller:
   ) -> tuple[Connection, int, float | None]:
     link = self.link
     while True:
-      connection, method, limit = self._take(name, seconds, begun)
+      connection = link.take_idle()
+      if connection is None:
+        connection = self._open(name, seconds, begun)
+      method = connection.methods.get(name)
+      if method is None:
+        link.give_back(connection)
+        raise no_such_method(link.peer, name, connection.methods)
+      if seconds != DEFAULT:
+        limit = seconds
+      else:
+        limit = None if method.blocking else self.deadline
       channel = connection.channel
       end = None if limit is None else begun + limit
       try:
@@ -130,28 +143,15 @@ class Caller:
         self._discard(connection)
         raise
 
-  def _take(
-    self, name: str, seconds: float | None, begun: float
-  ) -> tuple[Connection, Described, float | None]:
-    """A connection, the method there, and the call's limit in seconds."""
-    link = self.link
-    connection = link.take_idle()
-    if connection is None:
-      limit = self._limit(seconds, (link.methods or {}).get(name))
-      if limit is None and link.cancelled:
-        raise link.stopping(name)
-      reach = self.deadline if limit is None else limit
-      connection = link.open(None if reach is None else begun + reach, name)
-    method = connection.methods.get(name)
-    if method is None:
-      link.give_back(connection)
-      raise no_such_method(link.peer, name, connection.methods)
-    return connection, method, self._limit(seconds, method)
-
-  def _limit(self, seconds: float | None, method: Described | None) -> float | None:
-    if seconds != DEFAULT:
-      return seconds
-    return None if method is not None and method.blocking else self.deadline
+  def _open(self, name: str, seconds: float | None, begun: float) -> Connection:
+    """A new connection; `@blocking` or not, reaching the peer has a limit."""
+    limit, method = seconds, (self.link.methods or {}).get(name)
+    if seconds == DEFAULT:
+      limit = None if method is not None and method.blocking else self.deadline
+    if limit is None and self.link.cancelled:
+      raise self.link.stopping(name)
+    reach = self.deadline if limit is None else limit
+    return self.link.open(None if reach is None else begun + reach, name)
 
   def _watch(self, connection: Connection, name: str) -> None:
     """Lets `cancel_blocking` reach the call."""
@@ -181,15 +181,12 @@ class Caller:
       self._unbounded.discard(connection.channel)
     self.link.discard(connection)
 
-  def _decode(self, name: str, body: memoryview, buffers: Any) -> Any:
-    try:
-      return loads(body, buffers)
-    except Exception as error:
-      raise NotSendable(
-        f'the result of {self.link.peer}.{name} can not be unpickled here: '
-        f'{type(error).__name__}: {error}',
-        self.link.peer,
-      ) from error
+  def _not_readable(self, name: str, error: Exception) -> NotSendable:
+    return NotSendable(
+      f'the result of {self.link.peer}.{name} can not be unpickled here: '
+      f'{type(error).__name__}: {error}',
+      self.link.peer,
+    )
 
   def _failure(
     self, error: BaseException, name: str, begun: float, end: float | None

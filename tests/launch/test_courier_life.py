@@ -199,7 +199,7 @@ def test_no_thread_keeps_the_interpreter_alive(address: str) -> None:
   assert (done.returncode, done.stdout) == (0, 'pong\n'), done.stderr
 
 
-@pytest.mark.filterwarnings('ignore:.*fork:DeprecationWarning')
+@pytest.mark.filterwarnings('ignore:.*fork')
 def test_forked_child_calls_for_itself(address: str) -> None:
   with server_process(address):
     client: Any = courier.connect(address, SECRET, peer='service', deadline=20.0)
@@ -226,7 +226,7 @@ def test_forked_child_calls_for_itself(address: str) -> None:
     courier.close(client)
 
 
-@pytest.mark.filterwarnings('ignore:.*fork:DeprecationWarning')
+@pytest.mark.filterwarnings('ignore:.*fork')
 def test_forked_child_lets_go_of_the_server(address: str) -> None:
   server = serving(address)
   client: Any = courier.connect(address, SECRET, peer='service', deadline=5.0)
