@@ -37,10 +37,10 @@ LARGE = 16 * 1024 * 1024
 FETCHERS, CALLERS, BLOCKED = 8, 8, 32
 TARGETS = {
   'small_call_p50': {'tcp': 2.5, 'unix': 2.5},
-  'calls_per_s_8_callers': {'unix': 2.0},
+  'calls_per_s_8_callers': {'tcp': 2.0, 'unix': 2.0},
   'argument_16MB': {'tcp': 5.0, 'unix': 8.0},
   'result_16MB': {'tcp': 5.0, 'unix': 8.0},
-  'fetch_16MB_8_processes': {'unix': 10.0},
+  'fetch_16MB_8_processes': {'tcp': 10.0, 'unix': 10.0},
 }
 
 
@@ -254,7 +254,9 @@ def summary(name: str, by_system: dict[str, list[float]]) -> dict[str, Any]:
   if peer is not None:
     row['ratio'] = {s: round(peer / medians[s], 2) for s in ('tcp', 'unix')}
     row['target'] = TARGETS[name]
-    row['reached'] = all(row['ratio'][s] >= TARGETS[name][s] for s in TARGETS[name])
+    row['reached'] = {
+      s: row['ratio'][s] >= at_least for s, at_least in TARGETS[name].items()
+    }
   return row
 
 
