@@ -104,6 +104,50 @@ def test_it_ends_at_the_target():
   assert {(role, index) for role, _, index in stage.records.calls} == {('evaluator', 0)}
 
 
+class Lucky(Once):
+  """Its first episodes pay 10, all others nothing."""
+
+  def __init__(self, pays):
+    super().__init__()
+    self._pays = pays
+
+  def step(self, action):
+    if not self._playing:
+      return self.reset()
+    self._playing = False
+    return dm_env.termination(self._pays.pop(0), np.zeros(2, np.float32))
+
+
+def test_a_lucky_evaluation_is_not_the_target():
+  pays = [10.0, 10.0, 0.0, 0.0, 4.0, 4.0, 10.0, 10.0, 8.0, 8.0]
+  stage = Stage(
+    Curriculum(1, 2, 3),
+    make=lambda num_environments, seed: DmEnvVector(
+      [Lucky(pays) for _ in range(num_environments)]
+    ),
+    target_return=5.0,
+  )
+  # Reached but not again; not reached; reached twice: the mean of both.
+  assert stage.evaluate() == [5, 4, 9]
+
+
+def test_the_policy_that_reaches_the_target_is_kept(tmp_path):
+  pays = [10.0, 10.0, 4.0, 4.0, 5.0, 5.0, 5.0, 5.0]
+  stage = Stage(
+    Curriculum(1, 2),
+    make=lambda num_environments, seed: DmEnvVector(
+      [Lucky(pays) for _ in range(num_environments)]
+    ),
+    target_return=5.0,
+    policy_directory=str(tmp_path / 'policy'),
+  )
+  assert stage.evaluate() == [7, 5]
+  assert stage.records.all('best_return') == [7, 7]
+  like = {'mean': np.zeros((), np.float32)}
+  kept = checkpoints.restore(str(tmp_path / 'policy'), like)
+  assert float(kept['mean']) == 2
+
+
 def test_it_ends_after_one_more_evaluation_when_the_budget_is_spent():
   class Spending(Curriculum):
     def parameters(self, known=-1):
@@ -205,7 +249,7 @@ def test_the_return_is_the_mean_over_its_episodes():
     seen.append((num_environments, seed))
     return countdowns(num_environments, seed)
 
-  stage = Stage(Source(mean=1.0), make=make, num_episodes=6, seed=9, target_return=0.0)
+  stage = Stage(Source(mean=1.0), make=make, num_episodes=6, seed=9, max_actor_steps=0)
   [mean] = stage.evaluate()
   assert seen == [(6, 9)]
   total, playing = 0.0, np.ones(6, bool)
