@@ -13,7 +13,7 @@ from callsheet.launch.courier import failures, wire
 from callsheet.launch.courier.deadlines import Expired
 from callsheet.launch.courier.link import Connection, Link
 from callsheet.launch.courier.methods import no_such_method
-from callsheet.launch.courier.pickling import Pickled, dumps, loads
+from callsheet.launch.courier.pickling import Pickled, dumps, dumps_call, loads
 from callsheet.launch.courier.statistics import MethodStatistics, Record
 from callsheet.launch.courier.workers import Workers
 
@@ -73,7 +73,7 @@ class Caller:
   def encode(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pickled:
     """The message; raises NotSendable with the argument's name."""
     try:
-      request = dumps((args, kwargs))
+      request = dumps_call(args, kwargs)
       if request[1] or len(request[0]) > 1:
         wire.check_size(request)
       return request

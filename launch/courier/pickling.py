@@ -15,6 +15,8 @@ from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 SMALLEST_BUFFER = 4096
+# What needs none of our reducers and no buffer beside the pickle.
+_PLAIN = frozenset({int, float, bool, str, type(None)})
 _SEARCHED = 256 * 1024
 _MAIN = b'\x8c\x08__main__'
 
@@ -32,6 +34,8 @@ def dumps(value: object) -> Pickled:
   Raises:
     Exception: whatever the value's own pickling raises.
   """
+  if type(value) in _PLAIN:
+    return [pickle.dumps(value, 5)], []
   if len(sys.modules) != _seen[0] or len(copyreg.dispatch_table) != _seen[1]:
     _refresh()
   try:
@@ -47,6 +51,13 @@ def dumps(value: object) -> Pickled:
     if type(chunk) is bytes and _MAIN in chunk and len(chunk) < _SEARCHED:
       return _by_value(value, None)
   return pickled
+
+
+def dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pickled:
+  """The same for the arguments of a call, most of which are plain and few."""
+  if not kwargs and _PLAIN.issuperset(map(type, args)):
+    return [pickle.dumps((args, kwargs), 5)], []
+  return dumps((args, kwargs))
 
 
 def loads(body: Chunk, buffers: Sequence[memoryview]) -> Any:
