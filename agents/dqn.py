@@ -96,11 +96,11 @@ class DQNConfig:
   max_gradient_norm: float | None = 10.0
   huber_delta: float | None = 1.0
   batch_size: int = 64
-  target_update_period: int = 100
+  target_update_period: int = 50
   samples_per_insert: float | None = 32.0
   min_replay_size: int = 1_000
   max_replay_size: int = 50_000
-  epsilon: float = 0.2
+  epsilon: float = 0.3
   epsilon_alpha: float = 1.0
   evaluation_epsilon: float = 0.0
   priority_exponent: float = 0.6
