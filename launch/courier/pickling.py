@@ -23,6 +23,7 @@ _MAIN = b'\x8c\x08__main__'
 Chunk = bytes | bytearray | memoryview
 Pickled = tuple[list[Chunk], list[memoryview]]
 _Reducer = Callable[[Any], Any]
+_NOTHING: Pickled = [pickle.dumps(((), {}), 5)], []
 
 
 def dumps(value: object) -> Pickled:
@@ -55,14 +56,17 @@ def dumps(value: object) -> Pickled:
 
 def dumps_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pickled:
   """The same for the arguments of a call, most of which are plain and few."""
-  if not kwargs and _PLAIN.issuperset(map(type, args)):
-    return [pickle.dumps((args, kwargs), 5)], []
+  if not kwargs:
+    if not args:
+      return _NOTHING
+    if _PLAIN.issuperset(map(type, args)):
+      return [pickle.dumps((args, kwargs), 5)], []
   return dumps((args, kwargs))
 
 
 def loads(body: Chunk, buffers: Sequence[memoryview]) -> Any:
   """The value again; `body` may be used again afterwards, `buffers` may not."""
-  return pickle.loads(body, buffers=buffers)
+  return pickle.loads(body, buffers=buffers) if buffers else pickle.loads(body)
 
 
 class _Encoder:

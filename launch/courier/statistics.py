@@ -6,9 +6,8 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
-_OCTAVES = 64
-_STEPS = 8  # an octave: percentiles are right to about 6 %
 _FOLD = 256
+_RECENT = 2048
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,10 @@ class MethodStatistics:
     errors: calls that ended in an exception.
     bytes_in: bytes received for it, all calls together.
     bytes_out: bytes sent for it.
-    latency_p50: seconds; at a server the handler's, at a client the round trip.
-    latency_p99: seconds.
-    latency_mean: seconds.
+    latency_p50: seconds, of the newest 2,048 calls or so; at a server the handler's, at
+      a client the round trip.
+    latency_p99: seconds, of the same calls.
+    latency_mean: seconds, of all calls.
     running: calls that are not answered yet.
   """
 
@@ -39,18 +39,19 @@ class MethodStatistics:
 class Record:
   """What is noted of one method's calls, by any number of threads.
 
-  The hot path only appends, which needs no lock; the counting is put off.
+  The hot path only appends, which needs no lock; the counting is put off, and done for
+  many calls at once.
   """
 
-  __slots__ = ('_begun', '_ended', '_lock', '_started', '_steps', '_sums')
+  __slots__ = ('_begun', '_ended', '_lock', '_recent', '_started', '_sums')
 
   def __init__(self) -> None:
     self._begun: deque[None] = deque()
     self._ended: deque[tuple[int, int, int, bool]] = deque()
     self._lock = threading.Lock()
     self._started = 0
-    self._sums = [0, 0, 0, 0, 0]  # calls, errors, bytes in, bytes out, nanoseconds
-    self._steps = [0] * (_OCTAVES * _STEPS)
+    self._sums = [0, 0, 0, 0, 0]  # calls, nanoseconds, bytes in, bytes out, errors
+    self._recent: deque[int] = deque(maxlen=_RECENT)  # nanoseconds
 
   def begin(self) -> None:
     """A call has arrived, or leaves."""
@@ -70,43 +71,31 @@ class Record:
       return self._started - self._sums[0]
 
   def _fold(self) -> None:
-    ended, steps, sums = self._ended, self._steps, self._sums
+    ended, begun, sums = self._ended, self._begun, self._sums
     # Ended first: a call that ends meanwhile has begun before.
     answered = [ended.popleft() for _ in range(len(ended))]
-    for _ in range(len(self._begun)):
-      self._begun.popleft()
-      self._started += 1
-    for nanoseconds, bytes_in, bytes_out, failed in answered:
-      octave = max(nanoseconds, _STEPS).bit_length()
-      steps[octave * _STEPS + (max(nanoseconds, _STEPS) >> (octave - 4)) - _STEPS] += 1
-      sums[0] += 1
-      sums[1] += failed
-      sums[2] += bytes_in
-      sums[3] += bytes_out
-      sums[4] += nanoseconds
+    self._started += len([begun.popleft() for _ in range(len(begun))])
+    if not answered:
+      return
+    columns = tuple(zip(*answered, strict=True))
+    self._recent.extend(columns[0])
+    sums[0] += len(answered)
+    for index, column in enumerate(columns, start=1):
+      sums[index] += sum(column)
 
   def snapshot(self) -> MethodStatistics:
     """The statistics as of now."""
     with self._lock:
       self._fold()
-      calls, errors, bytes_in, bytes_out, nanoseconds = self._sums
+      calls, nanoseconds, bytes_in, bytes_out, errors = self._sums
+      recent = sorted(self._recent) or [0]
       return MethodStatistics(
         calls=calls,
         errors=errors,
         bytes_in=bytes_in,
         bytes_out=bytes_out,
-        latency_p50=_percentile(self._steps, calls, 0.5),
-        latency_p99=_percentile(self._steps, calls, 0.99),
+        latency_p50=recent[len(recent) // 2] / 1e9,
+        latency_p99=recent[int(len(recent) * 0.99)] / 1e9,
         latency_mean=nanoseconds / calls / 1e9 if calls else 0.0,
         running=self._started - calls,
       )
-
-
-def _percentile(steps: list[int], calls: int, fraction: float) -> float:
-  seen = 0
-  for step, count in enumerate(steps):
-    seen += count
-    if count and seen >= fraction * calls:
-      octave, part = divmod(step, _STEPS)
-      return float((part + _STEPS + 0.5) * 2.0 ** (octave - 4) / 1e9)
-  return 0.0
