@@ -1,0 +1,108 @@
+"""Weights that are drawn from in proportion: a sum tree, whole batches at a time.
+
+A node has 32 children and its weight is summed anew whenever one of theirs changes:
+nothing is ever added to a running total, so no error grows with the updates. Wide nodes
+make the tree flat, and a step through it is a few calls of numpy for the whole batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FAN = 32
+_WIDEST_TOP = 2048
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+class SumTree:
+  """`size` weights, all 0 at first."""
+
+  def __init__(self, size: int) -> None:
+    self._levels: list[Floats] = []
+    rows = size
+    while not self._levels or rows > _WIDEST_TOP:
+      rows = -(-rows // _FAN)
+      self._levels.append(np.zeros((rows, _FAN)))
+    self._weights = self._levels[0].reshape(-1)
+    self._top = np.zeros(rows)
+    # Of each level, where its rows' sums go.
+    self._sums = [level.reshape(-1) for level in self._levels[1:]] + [self._top]
+    self._cumulative: Floats | None = None
+
+  @staticmethod
+  def memory(size: int) -> int:
+    """Bytes that a tree of so many weights takes."""
+    taken, rows = 0, size
+    while not taken or rows > _WIDEST_TOP:
+      rows = -(-rows // _FAN)
+      taken += 8 * _FAN * rows
+    return taken + 16 * rows
+
+  @property
+  def total(self) -> float:
+    """The sum of all weights."""
+    return float(self._running()[-1])
+
+  def get(self, indices: Indices) -> Floats:
+    """The weights at `[N]` indices."""
+    return self._weights.take(indices)
+
+  def set(self, indices: Indices, weights: Floats | float) -> None:
+    """Sets the weights at `[N]` indices; of an index that comes twice the last holds.
+
+    Args:
+      indices: `[N]`, in range.
+      weights: `[N]` or one for all, finite and at least 0.
+    """
+    if not len(indices):
+      return
+    self._weights[indices] = weights
+    rows = indices
+    for level, sums in zip(self._levels, self._sums, strict=True):
+      rows = _without_repeats(rows // _FAN)
+      sums[rows] = level.take(rows, axis=0).sum(axis=1)
+    self._cumulative = None
+
+  def find(self, targets: Floats) -> Indices:
+    """Where the running sum of the weights first exceeds each target.
+
+    An index is never one of weight 0.
+
+    Args:
+      targets: `[N]`, from 0 up to the total, which has to be above 0.
+    """
+    running = self._running()
+    targets = np.minimum(targets, np.nextafter(running[-1], 0.0))
+    at = running.searchsorted(targets, side='right')
+    rest = targets - running.take(at) + self._top.take(at)
+    each = np.arange(len(targets)) * _FAN
+    for level in reversed(self._levels):
+      rows = level.take(at, axis=0)
+      sums = rows.cumsum(axis=1)
+      # Rounding may have carried a target just over an edge of its node.
+      np.minimum(rest, np.nextafter(sums[:, -1], 0.0), out=rest)
+      np.maximum(rest, 0.0, out=rest)
+      child = (sums > rest[:, None]).argmax(axis=1)
+      chosen = each + child
+      rest += rows.reshape(-1).take(chosen)
+      rest -= sums.reshape(-1).take(chosen)
+      at = at * _FAN + child
+    return at.astype(np.int64, copy=False)
+
+  def _running(self) -> Floats:
+    if self._cumulative is None:
+      self._cumulative = self._top.cumsum()
+    return self._cumulative
+
+
+def _without_repeats(rows: Indices) -> Indices:
+  """Drops repeats that follow each other, as a block of neighbours has them."""
+  if len(rows) < 2:
+    return rows
+  first = np.empty(len(rows), np.bool_)
+  first[0] = True
+  np.not_equal(rows[1:], rows[:-1], out=first[1:])
+  return rows[first]
