@@ -66,13 +66,12 @@ class Ring:
     return slots
 
   def draw(self, generator: np.random.Generator, count: int) -> Slots:
-    drawn = generator.integers(self.serial - self.size, self.serial, count)
-    drawn %= self._capacity
-    return drawn
+    ages = (generator.random(count) * self.size).astype(np.int64)
+    return (self.serial - 1 - ages) % self._capacity
 
   def keys(self, slots: Slots) -> Keys:
     newest = self.serial - 1
-    return (newest - (newest - slots) % self._capacity).astype(np.uint64)
+    return (newest - (newest - slots) % self._capacity).view(np.uint64)
 
   def alive(self, keys: Keys) -> NDArray[np.bool_]:
     oldest, end = np.uint64(self.serial - self.size), np.uint64(self.serial)

@@ -100,23 +100,22 @@ class NativeTable:
     """Fills the rows of `part`; the table may not run empty before the last of them."""
     done = part.start
     while done < part.stop:
-      size = self._places.size
-      slots, shares = self._choose(part.stop - done)
-      sizes = np.full(len(slots), size)
-      gone: Slots | None = None
+      size: NDArray[np.int64] | int = self._places.size
+      slots, share = self._choose(part.stop - done)
+      gone = None
       if self._pool is not None:
         slots, last = self._use_up(slots)
+        sizes: NDArray[np.int64] = self._pool.size - (np.cumsum(last) - last)
+        size, share = sizes, self._shares(slots, last, sizes)
         gone = slots[last]
-        sizes = size - (np.cumsum(last) - last)
-        shares = self._shares(slots, last, sizes)
       now = slice(done, done + len(slots))
       for name, column in self._columns.items():
         # With mode='raise' numpy would copy once more.
-        np.take(column, slots, axis=0, out=into.columns[name][now], mode='clip')
+        column.take(slots, axis=0, out=into.columns[name][now], mode='clip')
       into.keys[now] = self._places.keys(slots)
-      into.probabilities[now] = shares
-      into.sizes[now] = sizes
-      if self._pool is not None and gone is not None and len(gone):
+      into.probabilities[now] = share
+      into.sizes[now] = size
+      if self._pool is not None and gone is not None:
         self._pool.remove(gone)
         if self._tree is not None:
           self._tree.set(gone, 0.0)
@@ -245,6 +244,7 @@ def weigh(table: Table, priorities: Floats) -> Floats:
     return priorities
   with np.errstate(over='ignore'):
     weights = np.where(priorities > 0, priorities**table.priority_exponent, 0.0)
+  weights[weights < np.finfo(np.float64).tiny] = 0.0
   most = np.finfo(np.float64).max / (4.0 * table.max_size)
   if weights.max(initial=0.0) > most:
     raise ValueError(

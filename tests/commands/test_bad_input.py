@@ -79,6 +79,15 @@ def refusal(capsys, *argv: str) -> str:
     ('run dqn --target_return=x', "--target_return takes a number, got 'x'"),
     ('run dqn --replay_port=70000', '--replay_port takes an integer in the range [1,'),
     ('run dqn --runs_directory=/proc/x', 'the run folder /proc/x/dqn-CartPole-v1-see'),
+    ('run dqn --replay=natve', "no replay 'natve'; did you mean 'native'? there are n"),
+    (
+      'run dqn --replay=native --replay_port=4321',
+      "--replay_port=4321 is Reverb's, the native replay has no port of its own; leave",
+    ),
+    (
+      'run dqn --replay=native --max_replay_size=9000000000000',
+      "table 'replay' would take 385",
+    ),
     ('eval', 'expected one folder of a run, got nothing; right is: callsheet eval '),
     ('eval nowhere', 'nowhere is not the folder of a run: its config.json can not be '),
     ('eval x --num_episodes=0', '--num_episodes takes a positive integer, got '),
