@@ -105,7 +105,8 @@ class NativeTable:
       gone = None
       if self._pool is not None:
         slots, last = self._use_up(slots)
-        sizes: NDArray[np.int64] = self._pool.size - (np.cumsum(last) - last)
+        gone_before: NDArray[np.int64] = np.cumsum(last) - last
+        sizes = self._pool.size - gone_before
         size, share = sizes, self._shares(slots, last, sizes)
         gone = slots[last]
       now = slice(done, done + len(slots))

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 _FAN = 8
 _WIDEST_TOP = 2048
+# In the top, from where the guide points on.
+_STEPS = 4
 _BELOW = 1 - 2.0**-53  # of any normal number: the one below it
 
 Floats = NDArray[np.float64]
@@ -32,6 +34,7 @@ class SumTree:
     # Of each level, where its rows' sums go.
     self._sums = [level.reshape(-1) for level in self._levels[1:]] + [self._top]
     self._cumulative: Floats | None = None
+    self._guide: Indices | None = None
 
   @staticmethod
   def memory(size: int) -> int:
@@ -40,7 +43,7 @@ class SumTree:
     while not taken or rows > _WIDEST_TOP:
       rows = -(-rows // _FAN)
       taken += 8 * _FAN * rows
-    return taken + 16 * rows + 8
+    return taken + 24 * rows + 8
 
   @property
   def total(self) -> float:
@@ -65,7 +68,7 @@ class SumTree:
     for level, sums in zip(self._levels, self._sums, strict=True):
       rows = _without_repeats(rows // _FAN)
       sums[rows] = np.einsum('ij->i', level.take(rows, axis=0))
-    self._cumulative = None
+    self._cumulative = self._guide = None
 
   def find(self, targets: Floats) -> Indices:
     """Where the running sum of the weights first exceeds each target.
@@ -77,8 +80,8 @@ class SumTree:
     """
     count, running = len(targets), self._running()
     targets = np.minimum(targets, running[-1] * _BELOW)
-    at = running[1:].searchsorted(targets, side='right')
-    rest = targets - running.take(at)
+    at = self._find_in_top(targets, running)
+    rest = np.maximum(targets - running.take(at), 0.0)
     each = np.arange(count)
     sums = np.empty((_FAN + 1, count))
     sums[0] = 0.0
@@ -92,6 +95,24 @@ class SumTree:
       chosen = (sums[1:] <= rest).sum(axis=0)
       rest -= sums.reshape(-1).take(chosen * count + each)
       at = at * _FAN + chosen
+    return at
+
+  def _find_in_top(self, targets: Floats, running: Floats) -> Indices:
+    # A binary search guesses wrong at every second step, which is slow. So a guide says
+    # where the answer of each of many equal shares of the total begins.
+    ends, shares = running[1:], len(self._top)
+    if self._guide is None:
+      edges = np.arange(shares) * (running[-1] / shares)
+      self._guide = ends.searchsorted(edges, side='right')
+    share = (targets * (shares / running[-1])).astype(np.int64)
+    at: Indices = self._guide.take(share, mode='clip')
+    for _ in range(_STEPS):
+      behind = ends.take(at) <= targets
+      if not behind.any():
+        return at
+      at += behind
+    rest = np.flatnonzero(ends.take(at) <= targets)
+    at[rest] = ends.searchsorted(targets[rest], side='right')
     return at
 
   def _running(self) -> Floats:

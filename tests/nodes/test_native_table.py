@@ -117,7 +117,7 @@ def test_memory_is_that_of_its_arrays():
   frames = {'o': specs.Array((84, 84, 4), np.uint8), 'a': specs.Array((), np.int32)}
   assert native_memory.memory(Table('t', frames, 1000)) == 1000 * (84 * 84 * 4 + 4)
   prioritized = native_memory.memory(Table('t', NUMBER, 1000, sampler='prioritized'))
-  assert prioritized == 8 * 1000 + 8 * 1000 + 16 * 125 + 8
+  assert prioritized == 8 * 1000 + 8 * 1000 + 24 * 125 + 8
   assert native_memory.memory(Table('t', NUMBER, 1000, max_times_sampled=1)) == 48_000
   left = native_memory.available()
   assert left is None or left > 2**20

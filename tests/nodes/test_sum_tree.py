@@ -74,6 +74,21 @@ def test_whole_numbers_are_found_exactly(size, seed):
   np.testing.assert_array_equal(tree.find(targets), expected)
 
 
+def test_a_few_heavy_ones_among_many_light_ones_are_found():
+  size = 200_000
+  weights = np.full(size, 1e-6)
+  weights[[5, 6, 77_777, 199_999]] = 1e6
+  tree = SumTree(size)
+  tree.set(np.arange(size), weights)
+  ends = weights.cumsum()
+  around = np.array([0.5, 0.999999, 1.0000001, 2.0, 2.5, 3.1])
+  for scale in (1e6, 1e-2):
+    targets = np.minimum(around * scale, 0.9999 * ends[-1])
+    found = tree.find(targets)
+    assert (ends[found] >= targets * (1 - 1e-9)).all()
+    assert ((ends - weights)[found] <= targets * (1 + 1e-9)).all()
+
+
 def test_the_total_does_not_drift_in_millions_of_updates():
   generator = np.random.default_rng(0)
   size = 20_000
@@ -93,5 +108,5 @@ def test_its_memory_is_what_it_says(size):
   tree = SumTree(size)
   tree.set(np.array([size - 1]), np.ones(1))
   assert tree.find(np.array([0.5])).tolist() == [size - 1]
-  arrays = [*tree._levels, tree._top, tree._running()]
+  arrays = [*tree._levels, tree._top, tree._running(), tree._guide]
   assert SumTree.memory(size) == sum(array.nbytes for array in arrays)
