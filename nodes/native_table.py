@@ -6,6 +6,7 @@ block is one write a column, a batch one gather a column.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -243,13 +244,17 @@ def weigh(table: Table, priorities: Floats) -> Floats:
   """
   if table.sampler != 'prioritized':
     return priorities
-  with np.errstate(over='ignore'):
-    weights = np.where(priorities > 0, priorities**table.priority_exponent, 0.0)
-  weights[weights < np.finfo(np.float64).tiny] = 0.0
-  most = np.finfo(np.float64).max / (4.0 * table.max_size)
-  if weights.max(initial=0.0) > most:
+  highest = float(priorities.max(initial=0.0))
+  try:
+    fits = highest**table.priority_exponent <= sys.float_info.max / 4 / table.max_size
+  except OverflowError:
+    fits = False
+  if not fits:
     raise ValueError(
-      f'table {table.name!r}: priority {priorities.max()} to the power '
+      f'table {table.name!r}: priority {highest} to the power '
       f'{table.priority_exponent} is too large for a sum of {table.max_size} of them'
     )
+  weights: Floats = priorities**table.priority_exponent
+  # What is not even a normal number is 0 as well.
+  weights[(priorities == 0) | (weights < sys.float_info.min)] = 0.0
   return weights

@@ -98,9 +98,11 @@ class SumTree:
     return at
 
   def _find_in_top(self, targets: Floats, running: Floats) -> Indices:
+    ends, shares = running[1:], len(self._top)
+    if len(targets) < shares:
+      return ends.searchsorted(targets, side='right')
     # A binary search guesses wrong at every second step, which is slow. So a guide says
     # where the answer of each of many equal shares of the total begins.
-    ends, shares = running[1:], len(self._top)
     if self._guide is None:
       edges = np.arange(shares) * (running[-1] / shares)
       self._guide = ends.searchsorted(edges, side='right')

@@ -49,6 +49,21 @@ class Shell:
     """As `end`, of a command that ends by itself."""
     return end(self.start(*arguments))
 
+  def hide(self, *modules: str) -> None:
+    """As if these were not installed, in every process that is started."""
+    (self.place / 'site').mkdir()
+    (self.place / 'site' / 'sitecustomize.py').write_text(
+      'import sys\n'
+      'class Gone:\n'
+      '  def find_spec(self, name, path, target=None):\n'
+      f'    if name.partition(".")[0] in {modules!r}:\n'
+      '      raise ModuleNotFoundError(f"No module named {name!r}", name=name)\n'
+      'sys.meta_path.insert(0, Gone())\n'
+    )
+    behind = os.environ.get('PYTHONPATH')
+    places = [str(self.place / 'site'), *([behind] if behind else [])]
+    self.extra['PYTHONPATH'] = os.pathsep.join(places)
+
   def processes(self) -> list[int]:
     """Whatever still runs of all that was started here."""
     found = []

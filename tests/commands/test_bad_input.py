@@ -151,16 +151,7 @@ def test_port_that_is_taken_between_the_check_and_the_start(capfd, place, monkey
   [('reverb', 'dm-reverb'), ('haiku', 'dm-haiku'), ('matplotlib', 'matplotlib')],
 )
 def test_python_without_the_wheels(shell, missing, named):
-  (shell.place / 'site').mkdir()
-  (shell.place / 'site' / 'sitecustomize.py').write_text(
-    'import sys\n'
-    'class Gone:\n'
-    '  def find_spec(self, name, path, target=None):\n'
-    f'    if name.partition(".")[0] == {missing!r}:\n'
-    '      raise ModuleNotFoundError(f"No module named {name!r}", name=name)\n'
-    'sys.meta_path.insert(0, Gone())\n'
-  )
-  shell.extra['PYTHONPATH'] = str(shell.place / 'site')
+  shell.hide(missing)
   code, out, err = shell.run('run', 'dqn')
   assert (code, out) == (2, '')
   assert err.startswith('callsheet: not installed for this Python 3.')

@@ -90,6 +90,18 @@ def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
   assert re.match(r'dqn on CartPole-v1: mean return \d.* over 3 episodes \(std', out)
 
 
+def test_the_native_replay_runs_without_reverb_and_tensorflow(shell: Shell):
+  shell.hide('reverb', 'tensorflow', 'launchpad')
+  code, out, err = shell.run(
+    'run', 'dqn', '--replay=native', '--name=mine', '--max_actor_steps=2000', *SMALL
+  )
+  assert (code, err) == (0, ''), out
+  run = shell.place / 'runs' / 'mine'
+  assert steps(run, 'learner_steps') > 0
+  last = rows(run)[-1]
+  assert last['samples_per_insert'] and last['replay_size']
+
+
 @pytest.mark.parametrize('backend', ['processes', 'threads'])
 def test_ctrl_c(shell: Shell, backend: str):
   process = shell.start('run', 'dqn', f'--backend={backend}', '--name=mine', *ENDLESS)

@@ -45,13 +45,13 @@ def test_weights_and_total_are_those_of_a_plain_array(case):
 
 
 @settings(deadline=None)
-@given(updates(), st.lists(st.floats(0, 1), min_size=1, max_size=20))
-def test_find_is_where_the_running_sum_passes_the_target(case, shares):
+@given(updates(), st.lists(st.floats(0, 1), min_size=1, max_size=20), st.data())
+def test_find_is_where_the_running_sum_passes_the_target(case, shares, data):
   size, blocks = case
   tree, naive = filled(size, blocks)
   if tree.total == 0:
     return
-  targets = np.array(shares) * tree.total
+  targets = np.resize(shares, data.draw(st.sampled_from([20, 3000]))) * tree.total
   found = tree.find(targets)
   assert found.dtype == np.int64 and ((found >= 0) & (found < size)).all()
   assert (naive[found] > 0).all()
@@ -69,7 +69,7 @@ def test_whole_numbers_are_found_exactly(size, seed):
   weights[generator.integers(size)] = 1.0
   tree = SumTree(size)
   tree.set(np.arange(size), weights)
-  targets = generator.random(200) * weights.sum()
+  targets = generator.random(size) * weights.sum()
   expected = weights.cumsum().searchsorted(targets, side='right')
   np.testing.assert_array_equal(tree.find(targets), expected)
 
@@ -84,7 +84,8 @@ def test_a_few_heavy_ones_among_many_light_ones_are_found():
   around = np.array([0.5, 0.999999, 1.0000001, 2.0, 2.5, 3.1])
   for scale in (1e6, 1e-2):
     targets = np.minimum(around * scale, 0.9999 * ends[-1])
-    found = tree.find(targets)
+    found = tree.find(np.resize(targets, 5000))[: len(targets)]
+    np.testing.assert_array_equal(tree.find(targets), found)
     assert (ends[found] >= targets * (1 - 1e-9)).all()
     assert ((ends - weights)[found] <= targets * (1 + 1e-9)).all()
 
@@ -108,5 +109,6 @@ def test_its_memory_is_what_it_says(size):
   tree = SumTree(size)
   tree.set(np.array([size - 1]), np.ones(1))
   assert tree.find(np.array([0.5])).tolist() == [size - 1]
+  tree.find(np.full(size, 0.5))
   arrays = [*tree._levels, tree._top, tree._running(), tree._guide]
   assert SumTree.memory(size) == sum(array.nbytes for array in arrays)
