@@ -53,12 +53,12 @@ class Shell:
     """As if these were not installed, in every process that is started."""
     (self.place / 'site').mkdir()
     (self.place / 'site' / 'sitecustomize.py').write_text(
-      'import sys\n'
-      'class Gone:\n'
-      '  def find_spec(self, name, path, target=None):\n'
-      f'    if name.partition(".")[0] in {modules!r}:\n'
-      '      raise ModuleNotFoundError(f"No module named {name!r}", name=name)\n'
-      'sys.meta_path.insert(0, Gone())\n'
+      'from importlib.machinery import PathFinder\n'
+      'find = PathFinder.find_spec\n'
+      'def find_spec(name, path=None, target=None):\n'
+      f'  hidden = name.partition(".")[0] in {modules!r}\n'
+      '  return None if hidden else find(name, path, target)\n'
+      'PathFinder.find_spec = staticmethod(find_spec)\n'
     )
     behind = os.environ.get('PYTHONPATH')
     places = [str(self.place / 'site'), *([behind] if behind else [])]

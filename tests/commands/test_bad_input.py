@@ -86,7 +86,7 @@ def refusal(capsys, *argv: str) -> str:
     ),
     (
       'run dqn --replay=native --max_replay_size=9000000000000',
-      "table 'replay' would take 385",
+      "table 'transitions' would take 445438.28 GiB (9000000000000 items",
     ),
     ('eval', 'expected one folder of a run, got nothing; right is: callsheet eval '),
     ('eval nowhere', 'nowhere is not the folder of a run: its config.json can not be '),
