@@ -77,12 +77,15 @@ def _unused() -> int | None:
 
 
 def _left_in_group() -> int | None:
+  """What a container's limit leaves; cached files make room when memory is asked for."""
   group = Path('/sys/fs/cgroup')
   try:
-    most, now = (
-      (group / 'memory.max').read_text(),
-      (group / 'memory.current').read_text(),
-    )
-    return None if most.strip() == 'max' else max(0, int(most) - int(now))
+    most = (group / 'memory.max').read_text().strip()
+    if most == 'max':
+      return None
+    now = int((group / 'memory.current').read_text())
+    stat = (line.split() for line in (group / 'memory.stat').read_text().splitlines())
+    cached = sum(int(n) for key, n in stat if key in ('inactive_file', 'active_file'))
+    return max(0, int(most) - now + cached)
   except (OSError, ValueError):
     return None
