@@ -24,7 +24,7 @@ import numpy as np
 from dm_env import specs
 
 from callsheet.agents.base import Table
-from callsheet.nodes.native_memory import item_bytes
+from callsheet.nodes.native_columns import item_bytes
 from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.replay import Replay
 

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from callsheet.agents.base import Table
 from callsheet.errors import CallCancelled, UsageError
 from callsheet.nodes import replay_folders
+from callsheet.nodes.native_columns import item_bytes
 from callsheet.nodes.native_guard import GuardedTable
-from callsheet.nodes.native_memory import item_bytes
 from callsheet.nodes.native_snapshot import Snapshot
 
 _MANIFEST = 'manifest.json'

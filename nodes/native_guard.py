@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from callsheet.agents.base import Table
 from callsheet.errors import CallCancelled
 from callsheet.nodes.limiting import Standing, credit, room
-from callsheet.nodes.native_table import Columns, Draws, NativeTable, weigh
+from callsheet.nodes.native_table import Block, Draws, NativeTable, weigh
 from callsheet.nodes.sum_tree import Floats
 
 
@@ -35,7 +35,7 @@ class GuardedTable:
     self._drawn = threading.Condition(self.lock)
     self._stopping = False
 
-  def insert(self, block: Columns, priorities: Floats | None, count: int) -> None:
+  def insert(self, block: Block, priorities: Floats | None, count: int) -> None:
     """Stores N = `count` items as the law lets them pass.
 
     Raises:

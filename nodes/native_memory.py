@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from callsheet.agents.base import Table
 from callsheet.errors import UsageError
+from callsheet.nodes.native_columns import item_bytes
 from callsheet.nodes.native_slots import Pool
 from callsheet.nodes.sum_tree import SumTree
 
 _GIB = 2**30
-
-
-def item_bytes(table: Table) -> int:
-  """Bytes of one item's columns."""
-  return sum(
-    math.prod(spec.shape) * np.dtype(spec.dtype).itemsize
-    for spec in table.columns.values()
-  )
 
 
 def memory(table: Table) -> int:
@@ -77,7 +67,7 @@ def _unused() -> int | None:
 
 
 def _left_in_group() -> int | None:
-  """What a container's limit leaves; cached files make room when memory is asked for."""
+  """What a container's limit leaves; cached files give way."""
   group = Path('/sys/fs/cgroup')
   try:
     most = (group / 'memory.max').read_text().strip()

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
 from callsheet.nodes.limiting import Standing
+from callsheet.nodes.native_columns import Columns
 from callsheet.nodes.native_slots import Places, Pool, Ring, Slots
 from callsheet.nodes.native_snapshot import Snapshot
 from callsheet.nodes.sum_tree import Floats, SumTree
 
-Columns = Mapping[str, NDArray[np.generic]]
+Block = Mapping[str, NDArray[np.generic]]
 
 
 class Draws(NamedTuple):
@@ -41,10 +42,8 @@ class NativeTable:
 
   def __init__(self, table: Table) -> None:
     self.declared = table
-    self._columns = {
-      name: np.empty((table.max_size, *spec.shape), spec.dtype)
-      for name, spec in table.columns.items()
-    }
+    self._stored = Columns(table)
+    self._columns = self._stored.views
     self._pool = Pool(table.max_size) if table.max_times_sampled else None
     self._places: Places = self._pool or Ring(table.max_size)
     # Draws that each item has left, where they are limited.
@@ -59,7 +58,7 @@ class NativeTable:
   def standing(self) -> Standing:
     return Standing(self._places.size, self._inserted, self._sampled)
 
-  def write(self, block: Columns, weights: Floats | None, part: slice) -> None:
+  def write(self, block: Block, weights: Floats | None, part: slice) -> None:
     """Stores the rows of `part`, at most `max_size` of them.
 
     Args:
@@ -111,9 +110,7 @@ class NativeTable:
         size, share = sizes, self._shares(slots, last, sizes)
         gone = slots[last]
       now = slice(done, done + len(slots))
-      for name, column in self._columns.items():
-        # With mode='raise' numpy would copy once more.
-        column.take(slots, axis=0, out=into.columns[name][now], mode='clip')
+      self._stored.gather(slots, into.columns, now)
       into.keys[now] = self._places.keys(slots)
       into.probabilities[now] = share
       into.sizes[now] = size

@@ -119,6 +119,12 @@ def test_memory_is_that_of_its_arrays():
   prioritized = native_memory.memory(Table('t', NUMBER, 1000, sampler='prioritized'))
   assert prioritized == 8 * 1000 + 8 * 1000 + 24 * 125 + 8
   assert native_memory.memory(Table('t', NUMBER, 1000, max_times_sampled=1)) == 48_000
+  mixed = {'a': specs.Array((), np.bool_), 'b': specs.Array((), np.int64), **frames}
+  stored = NativeTable(
+    Table('t', {**mixed, 'none': specs.Array((0,), 'f')}, 10)
+  )._stored
+  large = stored.views['o'].nbytes
+  assert large + stored._small.nbytes == native_memory.memory(Table('t', mixed, 10))
   left = native_memory.available()
   assert left is None or left > 2**20
 
