@@ -1,9 +1,9 @@
 """The replay between actors and learners: blocks of columns in, batches of columns out.
 
-Two engines stand behind it: `callsheet.nodes.reverb_replay` has dm-reverb's own server;
-an agent can't tell which one it was given. What every engine checks is in
-`callsheet.nodes.replay_checks`, how it holds actors and learners in proportion in
-`callsheet.nodes.limiting`.
+Two engines stand behind it: `callsheet.nodes.reverb_replay` has dm-reverb's own server,
+`callsheet.nodes.native_replay` columns of numpy; an agent can't tell which one it has.
+What every engine checks is in `callsheet.nodes.replay_checks`, how it holds actors and
+learners in proportion in `callsheet.nodes.limiting`.
 """
 
 from __future__ import annotations

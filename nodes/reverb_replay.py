@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import CallCancelled, UsageError
-from callsheet.nodes import replay_checks, reverb_checkpoints
+from callsheet.nodes import replay_checks, replay_folders, reverb_checkpoints
 from callsheet.nodes.limiting import Standing, credit, state
 from callsheet.nodes.replay import Sample, TableStatistics
 from callsheet.nodes.reverb_rows import pack, row_type, unpack
@@ -83,7 +83,7 @@ class ReverbReplay:
     if self._directory is not None:
       if restore and (newest := reverb_checkpoints.newest(self._directory)):
         self._highest = reverb_checkpoints.check(newest, self._tables)
-      self._aside = reverb_checkpoints.make_aside(self._directory)
+      self._aside = replay_folders.make_aside(self._directory)
     try:
       self._server = ReverbServer(self._tables.values(), port, self._aside, newest)
     except BaseException:

@@ -13,11 +13,18 @@ from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
+from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay
 from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import OnFailure
+
+# The replay's engines by name, and the one that is taken where none is named.
+ENGINES: Mapping[str, Callable[..., Replay]] = MappingProxyType(
+  {'native': NativeReplay, 'reverb': ReverbReplay}
+)
+DEFAULT_ENGINE = 'reverb'
 
 # From one run's seeds to those of the next: so many nodes draw from them.
 _SEEDS = 10_000
@@ -35,7 +42,7 @@ def actor_learner(
   num_episodes: int = 20,
   updates_per_dispatch: int = 8,
   run_directory: str | None = None,
-  make_replay: Callable[..., Replay] = ReverbReplay,
+  make_replay: Callable[..., Replay] = ENGINES[DEFAULT_ENGINE],
   replay_options: Mapping[str, object] = MappingProxyType({}),
 ) -> Program:
   """The program in which actors write to a replay that a learner samples.
@@ -54,7 +61,7 @@ def actor_learner(
     num_episodes: of one evaluation.
     updates_per_dispatch: see `Learner`.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
-    make_replay: the engine, from the agent's tables.
+    make_replay: the engine, from the agent's tables: one of `ENGINES`, or another.
     replay_options: further keyword arguments of the engine.
 
   Raises:

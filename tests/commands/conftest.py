@@ -49,6 +49,21 @@ class Shell:
     """As `end`, of a command that ends by itself."""
     return end(self.start(*arguments))
 
+  def hide(self, *modules: str) -> None:
+    """As if these were not installed, in every process that is started."""
+    (self.place / 'site').mkdir()
+    (self.place / 'site' / 'sitecustomize.py').write_text(
+      'from importlib.machinery import PathFinder\n'
+      'find = PathFinder.find_spec\n'
+      'def find_spec(name, path=None, target=None):\n'
+      f'  hidden = name.partition(".")[0] in {modules!r}\n'
+      '  return None if hidden else find(name, path, target)\n'
+      'PathFinder.find_spec = staticmethod(find_spec)\n'
+    )
+    behind = os.environ.get('PYTHONPATH')
+    places = [str(self.place / 'site'), *([behind] if behind else [])]
+    self.extra['PYTHONPATH'] = os.pathsep.join(places)
+
   def processes(self) -> list[int]:
     """Whatever still runs of all that was started here."""
     found = []

@@ -79,6 +79,15 @@ def refusal(capsys, *argv: str) -> str:
     ('run dqn --target_return=x', "--target_return takes a number, got 'x'"),
     ('run dqn --replay_port=70000', '--replay_port takes an integer in the range [1,'),
     ('run dqn --runs_directory=/proc/x', 'the run folder /proc/x/dqn-CartPole-v1-see'),
+    ('run dqn --replay=natve', "no replay 'natve'; did you mean 'native'? there are n"),
+    (
+      'run dqn --replay=native --replay_port=4321',
+      "--replay_port=4321 is Reverb's, the native replay has no port of its own; leave",
+    ),
+    (
+      'run dqn --replay=native --max_replay_size=9000000000000',
+      "table 'transitions' would take 445438.28 GiB (9000000000000 items",
+    ),
     ('eval', 'expected one folder of a run, got nothing; right is: callsheet eval '),
     ('eval nowhere', 'nowhere is not the folder of a run: its config.json can not be '),
     ('eval x --num_episodes=0', '--num_episodes takes a positive integer, got '),
@@ -142,16 +151,7 @@ def test_port_that_is_taken_between_the_check_and_the_start(capfd, place, monkey
   [('reverb', 'dm-reverb'), ('haiku', 'dm-haiku'), ('matplotlib', 'matplotlib')],
 )
 def test_python_without_the_wheels(shell, missing, named):
-  (shell.place / 'site').mkdir()
-  (shell.place / 'site' / 'sitecustomize.py').write_text(
-    'import sys\n'
-    'class Gone:\n'
-    '  def find_spec(self, name, path, target=None):\n'
-    f'    if name.partition(".")[0] == {missing!r}:\n'
-    '      raise ModuleNotFoundError(f"No module named {name!r}", name=name)\n'
-    'sys.meta_path.insert(0, Gone())\n'
-  )
-  shell.extra['PYTHONPATH'] = str(shell.place / 'site')
+  shell.hide(missing)
   code, out, err = shell.run('run', 'dqn')
   assert (code, out) == (2, '')
   assert err.startswith('callsheet: not installed for this Python 3.')

@@ -27,6 +27,7 @@ HEAVY = {'jax', 'tensorflow', 'matplotlib', 'gymnasium', 'orbax', 'rich', 'haiku
     ('callsheet.launch.worker, callsheet.nodes.counter', set()),
     ('callsheet.launch.worker, callsheet.nodes.recorder', set()),
     ('callsheet.launch.worker, callsheet.nodes.reverb_replay', set()),
+    ('callsheet.launch.worker, callsheet.nodes.native_replay', set()),
     ('callsheet.nodes.gymnasium_environments', {'gymnasium'}),
     ('callsheet.nodes.actor, callsheet.nodes.learner', {'jax'}),
   ],

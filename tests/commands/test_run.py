@@ -40,12 +40,16 @@ def pids(run: Path, node: str) -> list[int]:
   return [int(pid) for pid in re.findall(r'process (\d+) starts', log)]
 
 
-@pytest.mark.parametrize('backend', ['processes', 'threads'])
-def test_what_a_run_leaves(shell: Shell, backend: str):
+@pytest.mark.parametrize(
+  ('backend', 'replay'),
+  [('processes', 'reverb'), ('threads', 'reverb'), ('processes', 'native')],
+)
+def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
   code, out, err = shell.run(
     'run',
     'dqn',
     f'--backend={backend}',
+    f'--replay={replay}',
     '--name=mine',
     '--n_step=2',
     '--max_actor_steps=2000',
@@ -54,7 +58,9 @@ def test_what_a_run_leaves(shell: Shell, backend: str):
   assert (code, err) == (0, ''), out
   run = shell.place / 'runs' / 'mine'
   lines = out.splitlines()
-  assert lines[0] == f'dqn on CartPole-v1, seed 0, as {backend}: runs/mine'
+  assert (
+    lines[0] == f'dqn on CartPole-v1, seed 0, as {backend}, {replay} replay: runs/mine'
+  )
   assert re.fullmatch(
     r'not solved: mean return .* \(best .*\), target 1e\+09', lines[-4]
   )
@@ -66,6 +72,7 @@ def test_what_a_run_leaves(shell: Shell, backend: str):
   assert config['agent_config']['n_step'] == 2
   assert config['agent_config']['hidden_sizes'] == [8, 8]
   assert config['flags']['backend'] == backend
+  assert config['flags']['replay'] == replay
   assert {'jax', 'callsheet'} <= set(config['versions'])
   assert steps(run, 'actor_steps') >= 2000
   assert steps(run, 'learner_steps') > 0
@@ -81,6 +88,18 @@ def test_what_a_run_leaves(shell: Shell, backend: str):
   code, out, err = shell.run('eval', 'runs/mine', '--num_episodes=3')
   assert (code, err) == (0, '')
   assert re.match(r'dqn on CartPole-v1: mean return \d.* over 3 episodes \(std', out)
+
+
+def test_the_native_replay_runs_without_reverb_and_tensorflow(shell: Shell):
+  shell.hide('reverb', 'tensorflow', 'launchpad')
+  code, out, err = shell.run(
+    'run', 'dqn', '--replay=native', '--name=mine', '--max_actor_steps=2000', *SMALL
+  )
+  assert (code, err) == (0, ''), out
+  run = shell.place / 'runs' / 'mine'
+  assert steps(run, 'learner_steps') > 0
+  last = rows(run)[-1]
+  assert last['samples_per_insert'] and last['replay_size']
 
 
 @pytest.mark.parametrize('backend', ['processes', 'threads'])

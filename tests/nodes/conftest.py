@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from callsheet.agents.base import Table
+from callsheet.nodes.native_replay import NativeReplay
 
-ENGINES = ['reverb'] if importlib.util.find_spec('reverb') else []
-collect_ignore = [] if ENGINES else ['test_reverb_replay.py']
+REVERB = importlib.util.find_spec('reverb') is not None
+ENGINES = ['native', 'reverb'] if REVERB else ['native']
+collect_ignore = [] if REVERB else ['test_reverb_replay.py']
 
 Engine = Callable[..., Any]
 
@@ -26,6 +28,8 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
       from callsheet.nodes.reverb_replay import ReverbReplay
 
       made.append(ReverbReplay(tables, **options))
+    else:
+      made.append(NativeReplay(tables, **options))
     return made[-1]
 
   yield make

@@ -120,6 +120,14 @@ def test_an_item_of_priority_zero_is_not_drawn(engine):
   assert set(replay.sample('t', 500).batch.data['x'].ravel().tolist()) == {0, 2}
 
 
+def test_where_every_priority_is_zero_all_are_drawn(engine):
+  replay = engine([Table('t', NUMBER, 10, sampler='prioritized')])
+  replay.insert('t', numbers(1, 2, 3), np.zeros(3))
+  batch = replay.sample('t', 200).batch
+  assert set(batch.data['x'].ravel().tolist()) == {1, 2, 3}
+  np.testing.assert_allclose(batch.probabilities, 1 / 3, rtol=1e-6)
+
+
 def test_new_priorities_count_and_lost_keys_are_passed_over(engine):
   table = Table('t', NUMBER, 4, sampler='prioritized', priority_exponent=1.0)
   replay = engine([table])

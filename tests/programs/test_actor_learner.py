@@ -21,7 +21,7 @@ from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
 from callsheet.programs import Never, OnFailure
-from callsheet.programs.actor_learner import actor_learner
+from callsheet.programs.actor_learner import DEFAULT_ENGINE, ENGINES, actor_learner
 
 SPEC = EnvironmentSpec(specs.Array((4,), np.float32), specs.DiscreteArray(2, np.int32))
 AGENT = dqn(SPEC, DQNConfig())
@@ -185,6 +185,18 @@ def test_the_plan_travels_to_another_process():
   assert plan.stop_order() == declare().stop_order()
   assert arguments(plan.node('learner'))['agent'].name == 'dqn'
   assert plan.node('actor/0').callees == declare().node('actor/0').callees
+
+
+@pytest.mark.parametrize('engine', ENGINES)
+def test_each_engine_of_the_replay_may_be_chosen(engine):
+  node = declare(make_replay=ENGINES[engine]).node('replay')
+  assert node.make is ENGINES[engine]
+  assert arguments(node) == {'tables': AGENT.tables}
+
+
+def test_an_engine_is_taken_where_none_is_named():
+  node = actor_learner(AGENT, make_environment).plan().node('replay')
+  assert node.make is ENGINES[DEFAULT_ENGINE]
 
 
 # What is refused.

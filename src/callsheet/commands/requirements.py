@@ -22,16 +22,20 @@ _PLAYING = {
 }
 _TRAINING = _PLAYING | {
   'rlax': 'rlax',
-  'reverb': 'dm-reverb',
-  'tensorflow': 'tensorflow-cpu',
   'matplotlib': 'matplotlib',
   'rich': 'rich',
 }
+_REVERB = {'reverb': 'dm-reverb', 'tensorflow': 'tensorflow-cpu'}
 
 
 def for_training() -> None:
-  """Raises a `UsageError` that names the packages that training misses."""
+  """Raises a `UsageError` that names the packages that any training misses."""
   _check(_TRAINING)
+
+
+def for_reverb() -> None:
+  """Raises a `UsageError` that names the packages that a Reverb replay misses."""
+  _check(_REVERB, '; or take --replay=native, which needs none of them')
 
 
 def for_playing() -> None:
@@ -39,13 +43,14 @@ def for_playing() -> None:
   _check(_PLAYING)
 
 
-def _check(packages: dict[str, str]) -> None:
+def _check(packages: dict[str, str], way_out: str = '') -> None:
   missing = list(_missing(packages))
   if missing:
     raise UsageError(
       f'not installed for this Python {platform.python_version()} ({sys.executable}): '
       f'{", ".join(packages[module] for module in missing)}; the whole set has wheels '
       'for Python 3.10 on Linux, and `make run` in a checkout sets it up in .venv'
+      f'{way_out}'
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import importlib.metadata
 import os
 import platform
@@ -16,7 +17,8 @@ from absl import flags
 from rich.console import Console
 
 from callsheet.agents import registry
-from callsheet.commands import dashboard, folders, help, report
+from callsheet.agents.base import Agent
+from callsheet.commands import dashboard, folders, help, report, requirements
 from callsheet.commands.flags import (
   config_names,
   define_config,
@@ -28,9 +30,9 @@ from callsheet.commands.flags import (
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Backend, Processes, Terminal, backend_of, start
 from callsheet.launch.launching import terminated_like_interrupted
-from callsheet.nodes import reverb_port
+from callsheet.nodes import native_memory, replay_checks, reverb_port
 from callsheet.nodes.gymnasium_environments import make_gymnasium
-from callsheet.programs.actor_learner import actor_learner
+from callsheet.programs.actor_learner import DEFAULT_ENGINE, ENGINES, actor_learner
 from callsheet.programs.program import Program
 
 USAGE = 'callsheet run dqn --env=CartPole-v1'
@@ -58,7 +60,10 @@ def run(argv: list[str]) -> int:
     logs = os.path.join(folder.path, 'logs')
     backend = dataclasses.replace(backend, log_directory=logs)
   console = Console(highlight=False)
-  console.print(f'{run.title}, as {backend.name}: {run.folder}', soft_wrap=True)
+  replay = run.config['flags']['replay']
+  console.print(
+    f'{run.title}, as {backend.name}, {replay} replay: {run.folder}', soft_wrap=True
+  )
   try:
     with (
       terminated_like_interrupted(),
@@ -111,8 +116,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   make_environment = make_gymnasium(values.env)
   with contextlib.closing(make_environment(1, values.seed)) as probe:
     agent = entry.make(probe.spec(), config)
-  if values.replay_port is not None:
-    _check_port(values.replay_port)
+  replay_options = _check_replay(values, agent)
   target = values.target_return
   if target is None:
     target = gymnasium.spec(values.env).reward_threshold
@@ -130,7 +134,8 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     num_episodes=values.num_episodes,
     updates_per_dispatch=values.updates_per_dispatch,
     run_directory=os.path.abspath(folder),
-    replay_options={'port': values.replay_port},
+    make_replay=ENGINES[values.replay],
+    replay_options=replay_options,
   )
   described = {
     'agent': name,
@@ -145,6 +150,27 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   }
   title = f'{name} on {values.env}, seed {values.seed}'
   return _Run(program, backend, title, folder, described, target)
+
+
+def _check_replay(values: flags.FlagValues, agent: Agent) -> dict[str, object]:
+  """What the chosen engine is given, once it is known that it can run here."""
+  engine, port = values.replay, values.replay_port
+  if engine not in ENGINES:
+    near = difflib.get_close_matches(engine, ENGINES, n=1)
+    hint = f'did you mean {near[0]!r}? ' if near else ''
+    raise UsageError(f'no replay {engine!r}; {hint}there are {", ".join(ENGINES)}')
+  if engine == 'reverb':
+    requirements.for_reverb()
+    if port is not None:
+      _check_port(port)
+    return {'port': port}
+  if port is not None:
+    raise UsageError(
+      f"--replay_port={port} is Reverb's, the {engine} replay has no port of its own; "
+      'leave it out, or take --replay=reverb'
+    )
+  native_memory.check_fits(tuple(replay_checks.check_tables(agent.tables).values()))
+  return {}
 
 
 def _check_port(port: int) -> None:
@@ -171,6 +197,7 @@ _OWN = (
   'target_return',
   'max_actor_steps',
   'updates_per_dispatch',
+  'replay',
   'replay_port',
 )
 
@@ -206,6 +233,7 @@ def _flags() -> flags.FlagValues:
   integer('num_episodes', 20, 'Episodes of one evaluation.', 1)
   integer('max_actor_steps', 500_000, 'Environment steps after which the run ends.', 1)
   integer('updates_per_dispatch', 8, "Learner steps in one call of the device's.", 1)
+  string('replay', DEFAULT_ENGINE, f'Its engine: {" or ".join(ENGINES)}.')
   integer(
     'replay_port', None, "The replay server's port; any free one by default.", 1, 65535
   )
