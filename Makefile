@@ -1,4 +1,5 @@
 BACKEND ?= processes
+REPLAY ?= reverb
 ENV ?= CartPole-v1
 ARGS ?=
 TESTS ?= tests
@@ -6,9 +7,10 @@ TESTS ?= tests
 .PHONY: run test check learn lock clean
 export PYTHON
 
-# Trains DQN until it is solved: make run BACKEND=threads ARGS="--seed=1 --num_actors=4"
+# Trains DQN until it is solved:
+# make run BACKEND=threads REPLAY=native ARGS="--seed=1 --num_actors=4"
 run: .venv/installed.lock
-	@.venv/bin/callsheet run dqn --env=$(ENV) --backend=$(BACKEND) $(ARGS)
+	@.venv/bin/callsheet run dqn --env=$(ENV) --backend=$(BACKEND) --replay=$(REPLAY) $(ARGS)
 
 # What CI runs: style, types and every quick test: make test TESTS=tests/launch
 test: check
