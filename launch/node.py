@@ -64,6 +64,8 @@ class NodeLife:
 
   def join(self, timeout: float) -> bool:
     """Waits for the end, at most `timeout` seconds; True if it came."""
+    if self._thread.ident is None:
+      return True
     self._thread.join(timeout)
     return not self._thread.is_alive()
 
@@ -72,7 +74,10 @@ class NodeLife:
     server, service = None, None
     try:
       server = self._book.listen(name)
-      with self._service_code():
+      # A constructor asks nobody whether to stop, and may import for seconds.
+      with self._service_code(deaf=True):
+        if self._stop.is_set():
+          raise Interrupted
         service = self._node.construct(self._client)
       server.serve(service)
       run = getattr(service, 'run', None)

@@ -179,10 +179,12 @@ class Running:
   def _start(self, name: str) -> None:
     unit = self._units[name]
     unit.life += 1
-    unit.alive, unit.restart_at = True, None
+    unit.restart_at = None
     unit.ready, unit.runs, unit.running, unit.stopped = set(), set(), set(), set()
     life = unit.life
     self._crew.start(name, lambda event: self._events.put((name, life, event)))
+    # Ctrl-C may come before this line: what was half started is the crew's to close.
+    unit.alive = True
 
   def _next_timer(self) -> float:
     timers = [unit.restart_at for unit in self._units.values() if not unit.alive]

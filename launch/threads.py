@@ -82,6 +82,7 @@ class ThreadCrew:
   def close(self, failed: bool) -> None:
     """See `Crew.close`."""
     for name, life in self._lives.items():
+      life.abort()
       if not life.join(1.0):
         print(
           f'callsheet: the thread of {name!r} is stuck and was left', file=sys.stderr
