@@ -201,8 +201,9 @@ def _follow(
   report: Callable[[Event], None],
 ) -> None:
   # What the process started goes with it. Until it is reaped its number stays its own.
-  os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-  _kill_group(process.pid)
+  with contextlib.suppress(ChildProcessError):  # `close` was here first.
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    _kill_group(process.pid)
   code = process.wait()
   for reader in readers:
     reader.join(1.0)
