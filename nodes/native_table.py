@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from callsheet import results
 from callsheet.agents.base import Table
 from callsheet.nodes.limiting import Standing
 from callsheet.nodes.native_columns import Columns
@@ -87,10 +88,12 @@ class NativeTable:
   def new_draws(self, count: int) -> Draws:
     """Room for so many draws."""
     return Draws(
-      {
-        name: np.empty((count, *column.shape[1:]), column.dtype)
-        for name, column in self._columns.items()
-      },
+      results.empty(
+        {
+          name: ((count, *column.shape[1:]), column.dtype)
+          for name, column in self._columns.items()
+        }
+      ),
       np.empty(count, np.uint64),
       np.empty(count, np.float32),
       np.empty(count, np.int32),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from callsheet import results
 from callsheet.errors import NotSendable
 from callsheet.launch.courier import failures, wire
 from callsheet.launch.courier.methods import Method
@@ -38,6 +39,7 @@ def answer(
     try:
       args, kwargs = _arguments(body, buffers, method, name)
       del body, buffers
+      results.reserve_by(channel.reserve)
       result = method.function(*args, **kwargs)
       del args, kwargs
       reply = _result(result, method, name)
@@ -48,6 +50,8 @@ def answer(
     spent = time.perf_counter_ns() - begun
     sent = channel.send(kind, 0, reply, None)
   finally:
+    results.reserve_by(None)
+    channel.release()
     method.record.end(spent, size, sent, failed)
 
 

@@ -5,6 +5,7 @@ into it and names it in the message; the receiver's arrays stand on it directly.
 first byte says that it is lent; the receiver clears it when the last of those arrays
 has died, and only then the sender writes to it again. The first time, its file
 descriptor follows the message. A forked child shares what its parent had received.
+What a handler makes in a segment that it reserved is sent from there, uncopied.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from callsheet.launch.courier.buffers import lend, size_class
+from callsheet.buffers import lend, size_class
 
 SMALLEST = 256 * 1024
 TRAILER = struct.Struct('<IIQ')
@@ -28,6 +29,7 @@ TRAILER = struct.Struct('<IIQ')
 
 _START = 4096
 _ALIGNMENT = 64
+_ROOM_BEHIND = 64 * 1024  # of what is reserved, for smaller buffers of the message
 _MOST = 4  # of a connection, in one direction
 _MOST_BYTES = 512 * 1024 * 1024  # of a process, in all that it sends through
 _POPULATE = getattr(mmap, 'MAP_POPULATE', 0)
@@ -66,41 +68,91 @@ class Outgoing:
 
   def __init__(self) -> None:
     self._segments: list[Segment] = []
+    self._reserved: tuple[Segment, list[int]] | None = None
+    self._forgotten: list[int] = []  # of which the receiver has not been told
+
+  def reserve(self, lengths: Sequence[int]) -> list[memoryview] | None:
+    """Room in a segment for the first buffers of the next message.
+
+    Returns:
+      a piece for each length; None if there is no memory, or something is reserved.
+    """
+    if self._reserved is not None:
+      return None
+    where = places(lengths)
+    segment = self._find(where[-1] + _ROOM_BEHIND)
+    if segment is None:
+      return None
+    segment.memory[0] = 1
+    self._reserved = segment, list(lengths)
+    memory = memoryview(segment.memory)
+    return [
+      memory[start : start + length]
+      for start, length in zip(where, lengths, strict=False)
+    ]
+
+  def release(self) -> None:
+    """Gives up what was reserved and has not been sent."""
+    if self._reserved is not None:
+      self._reserved[0].memory[0] = 0
+      self._reserved = None
 
   def place(self, buffers: Sequence[memoryview]) -> tuple[Segment, int] | None:
-    """Copies the buffers into a free segment.
+    """Copies the buffers into a free segment, but for those that lie there already.
 
     Returns:
       The segment and the number of one that the receiver shall forget (0 for none), or
       None where there is no memory to be had: then they go through the socket.
     """
     where = places([buffer.nbytes for buffer in buffers])
-    fitting = [s for s in self._segments if s.size >= where[-1] and not s.memory[0]]
-    forgotten = 0
-    if fitting:
-      segment = min(fitting, key=lambda s: s.size)
-    else:
-      if len(self._segments) >= _MOST:
-        forgotten = self._forget()
-      made = _make(size_class(where[-1]))
-      if made is None:
+    segment, there = self._take_reserved(buffers, where)
+    if segment is None:
+      segment = self._find(where[-1])
+      if segment is None:
         return None
-      segment = made
-      self._segments.append(segment)
-    segment.memory[0] = 1
+      segment.memory[0] = 1
     with memoryview(segment.memory) as memory:
-      for start, buffer in zip(where, buffers, strict=False):
+      for start, buffer in list(zip(where, buffers, strict=False))[there:]:
         with memory[start : start + buffer.nbytes] as target:
           _copy(target, buffer)
-    return segment, forgotten
+    return segment, self._forgotten.pop(0) if self._forgotten else 0
 
-  def _forget(self) -> int:
+  def _take_reserved(
+    self, buffers: Sequence[memoryview], where: Sequence[int]
+  ) -> tuple[Segment | None, int]:
+    """What was reserved, if the message begins with just what was made there."""
+    if self._reserved is None:
+      return None, 0
+    segment, lengths = self._reserved
+    count = len(lengths)
+    made = buffers[:count]
+    if where[-1] > segment.size or [buffer.nbytes for buffer in made] != lengths:
+      return None, 0
+    base = _address(memoryview(segment.memory))
+    if any(_address(b) != base + start for start, b in zip(where, made, strict=False)):
+      return None, 0
+    self._reserved = None
+    return segment, count
+
+  def _find(self, size: int) -> Segment | None:
+    """A free segment of so many bytes; for want of room another one is forgotten."""
+    fitting = [s for s in self._segments if s.size >= size and not s.memory[0]]
+    if fitting:
+      return min(fitting, key=lambda s: s.size)
+    if len(self._segments) >= _MOST:
+      self._forget()
+    made = _make(size_class(size))
+    if made is not None:
+      self._segments.append(made)
+    return made
+
+  def _forget(self) -> None:
     """Drops one, a free one if there is; arrays over there keep the memory alive."""
     oldest = min(self._segments, key=lambda s: (bool(s.memory[0]), s.number))
     self._segments.remove(oldest)
+    self._forgotten.append(oldest.number)
     _count(-oldest.size)
     oldest.close()
-    return oldest.number
 
   def close(self) -> None:
     """Gives all of it up; the receiver's arrays keep what they need."""
@@ -193,6 +245,12 @@ def _copy(target: memoryview, source: memoryview) -> None:
     target[:] = source
   else:  # the same, while other threads run
     numpy.copyto(numpy.frombuffer(target, 'u1'), numpy.frombuffer(source, 'u1'))
+
+
+def _address(buffer: memoryview) -> int:
+  numpy = sys.modules['numpy']  # whoever reserves has arrays
+  address: int = numpy.frombuffer(buffer, 'u1').__array_interface__['data'][0]
+  return address
 
 
 def available(sock: socket.socket) -> bool:

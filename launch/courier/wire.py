@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from callsheet.launch.courier import buffers as receive_buffers
+from callsheet import buffers as receive_buffers
 from callsheet.launch.courier import segments
 from callsheet.launch.courier.deadlines import remaining
 from callsheet.launch.courier.pickling import Pickled
@@ -107,6 +107,19 @@ class Channel:
     self._sock.close()
     if self._outgoing is not None:
       self._outgoing.close()
+
+  def reserve(self, lengths: Sequence[int]) -> list[memoryview] | None:
+    """Memory from which the next message's first buffers can be sent uncopied.
+
+    Returns:
+      a piece for each length, to be sent or released; None if there is none.
+    """
+    return None if self._outgoing is None else self._outgoing.reserve(lengths)
+
+  def release(self) -> None:
+    """Takes back what was reserved and has not been sent."""
+    if self._outgoing is not None:
+      self._outgoing.release()
 
   def arm(self, seconds: float) -> None:
     """Lets the kernel end a send or a receive after so many seconds."""

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from callsheet import errors
+from callsheet.buffers import Pool
 from callsheet.launch import courier
 from callsheet.launch.courier import address, handshake, pickling, wire
-from callsheet.launch.courier.buffers import Pool
 from tests.launch.courier_services import SECRET, Service
 
 pytestmark = pytest.mark.timeout(60)
