@@ -127,7 +127,8 @@ def race_callsheet(
       folder,
       str(race_entrants.SOURCE),
     )
-    run = race_figures.callsheet_run(Path(folder) / 'run', seed, started, ended)
+    own = (*race_entrants.CALLSHEET_ENTRANTS[name], *flags)
+    run = race_figures.callsheet_run(Path(folder) / 'run', seed, started, ended, own)
   if run is None:
     last = (output.strip().splitlines() or ['nothing'])[-1]
     return {'seed': seed, 'failed': f'no figures; last: {last[-300:]}'}

@@ -51,10 +51,15 @@ PEER_ENTRANTS = {
   'rllib': Peer('rllib_ppo', '3.11', 'ray.rllib, torch', True, _IN_SERIES),
 }
 
-# The agent as it comes, and the same with nothing that holds its actors back.
+# The agent as it comes; and told to sample each transition once, for how fast actors
+# step while the learner has all that it can take: 32 times is what holds them back.
 CALLSHEET_ENTRANTS: dict[str, tuple[str, ...]] = {
   'callsheet': (),
-  'callsheet_unbound': ('--samples_per_insert=none', '--num_environments=32'),
+  'callsheet_acting': (
+    '--samples_per_insert=1',
+    '--num_environments=32',
+    '--max_actor_steps=200000',
+  ),
 }
 
 

@@ -28,7 +28,7 @@ def peer_run(output: str) -> dict[str, Any] | None:
 
 
 def callsheet_run(
-  folder: Path, seed: int, started: float, ended: float
+  folder: Path, seed: int, started: float, ended: float, flags: Sequence[str] = ()
 ) -> dict[str, Any] | None:
   """The run whose folder this is; None where it has no figures.
 
@@ -37,6 +37,7 @@ def callsheet_run(
     seed: of the run.
     started: when the command was given, Unix time.
     ended: when it was over, Unix time.
+    flags: what it was told beyond its defaults.
   """
   metrics = folder / 'metrics.jsonl'
   rows = [json.loads(line) for line in _lines(metrics)]
@@ -59,7 +60,7 @@ def callsheet_run(
     'training_steps': last['actor_steps'] - acting[0]['actor_steps'],
     'steps': last['actor_steps'],
     'learner_steps': last.get('learner_steps', 0),
-    'config': 'callsheet run dqn, its defaults, native replay, processes',
+    'config': ' '.join(['dqn, processes, native replay, defaults', *flags]),
     'versions': {'python': config['python'], **config['versions']},
   }
 
@@ -98,9 +99,17 @@ def summary(runs: Sequence[Run], limit: float) -> dict[str, Any]:
     },
     'steps': round(statistics.median(run['steps'] for run in runs)),
     'steps_per_s': round(statistics.median(rates)) if rates else None,
+    'learner_steps': _middle([run.get('learner_steps') for run in runs]),
+    'seconds_to_exit': _middle([run.get('seconds_to_exit') for run in runs]),
+    'startup_seconds': _middle([run.get('startup_seconds') for run in runs]),
     'config': runs[0]['config'],
     'versions': runs[0]['versions'],
   }
+
+
+def _middle(figures: Sequence[float | None]) -> float | None:
+  known = [figure for figure in figures if figure is not None]
+  return round(statistics.median(known), 2) if known else None
 
 
 def compare(

@@ -83,7 +83,7 @@ def test_a_run_that_did_not_get_there_counts_as_the_slowest(
 def test_compares_with_the_fastest_peer_of_each_kind(figures: ModuleType) -> None:
   entrants = {
     'callsheet': {'seconds': 20.0, 'steps_per_s': 600},
-    'callsheet_unbound': {'seconds': None, 'steps_per_s': 9_000},
+    'callsheet_acting': {'seconds': None, 'steps_per_s': 9_000},
     'slow': {'seconds': 50.0, 'steps_per_s': 1_500},
     'device': {'seconds': 30.0, 'steps_per_s': 80_000},
     'never': {'seconds': None, 'steps_per_s': 3_000},
@@ -95,7 +95,7 @@ def test_compares_with_the_fastest_peer_of_each_kind(figures: ModuleType) -> Non
     'beats': ['device', 'slow'],
     'fastest_gymnasium_peer': 'never',
     'callsheet_steps_ratio': 0.2,
-    'callsheet_unbound_steps_ratio': 3.0,
+    'callsheet_acting_steps_ratio': 3.0,
   }
 
 
@@ -116,7 +116,9 @@ def test_reads_a_run_of_callsheet(figures: ModuleType, tmp_path: Path) -> None:
   (tmp_path / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, rows)))
   described = {'target_return': 475.0, 'python': '3.12.1', 'versions': {'jax': '0.9'}}
   (tmp_path / 'config.json').write_text(json.dumps(described))
-  found = figures.callsheet_run(tmp_path, 7, started=1_000.0, ended=1_024.0)
+  found = figures.callsheet_run(tmp_path, 7, 1_000.0, 1_024.0, ['--n_step=5'])
+  assert found['config'].endswith('defaults --n_step=5')
+  assert found['learner_steps'] == 900
   assert found['reached'] and found['seed'] == 7
   assert (found['seconds'], found['seconds_to_exit']) == (21.5, 24.0)
   assert figures.steps_per_second(found) == 500.0
