@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import race_entrants
@@ -38,9 +38,25 @@ def tell(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
+class Ran(NamedTuple):
+  """When a command began and ended (Unix time), its output, its exit code.
+
+  The code is None where its time was up.
+  """
+
+  started: float
+  ended: float
+  output: str
+  code: int | None
+
+  @property
+  def last_words(self) -> str:
+    return (self.output.strip().splitlines() or ['nothing'])[-1][-300:]
+
+
 def timed(
   command: list[str], seconds: float, folder: str, paths: str | None = None
-) -> tuple[float, float, str]:
+) -> Ran:
   """Runs a command in a folder to its end, or ends it and all that it started.
 
   Args:
@@ -48,9 +64,6 @@ def timed(
     seconds: that it may take.
     folder: where it runs, and its output is kept.
     paths: its PYTHONPATH.
-
-  Returns:
-    When it began and ended, in Unix time, and what it printed.
   """
   output = Path(folder) / 'output'
   with output.open('w') as file:
@@ -72,12 +85,12 @@ def timed(
         with contextlib.suppress(subprocess.TimeoutExpired):
           process.wait(0.5)
           break
-      ended = time.time()
-      if process.poll() is None:
+      ended, code = time.time(), process.poll()
+      if code is None:
         interrupt(process)
     finally:
       end(process, family)
-  return started, ended, output.read_text(errors='replace')
+  return Ran(started, ended, output.read_text(errors='replace'), code)
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -108,11 +121,10 @@ def race_peer(name: str, seed: int, limit: float) -> dict[str, Any]:
   command = race_entrants.peer_command(name)
   with tempfile.TemporaryDirectory() as folder:
     options = [f'--seed={seed}', f'--limit={limit}', f'--started={time.time()}']
-    _, _, output = timed([*command, *options], limit + GRACE, folder)
-  run = race_figures.peer_run(output)
-  if run is None:
-    last = (output.strip().splitlines() or ['nothing'])[-1]
-    return {'seed': seed, 'failed': f'its driver reported nothing; last: {last[-300:]}'}
+    ran = timed([*command, *options], limit + GRACE, folder)
+  run = race_figures.peer_run(ran.output)
+  if run is None or (not run['reached'] and ran.code not in (0, None)):
+    return {'seed': seed, 'failed': f'exit code {ran.code}; last: {ran.last_words}'}
   return run
 
 
@@ -121,17 +133,17 @@ def race_callsheet(
 ) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as folder:
     command = race_entrants.callsheet_command(name, folder)
-    started, ended, output = timed(
+    ran = timed(
       [*command, f'--seed={seed}', *flags],
       limit + GRACE,
       folder,
       str(race_entrants.SOURCE),
     )
     own = (*race_entrants.CALLSHEET_ENTRANTS[name], *flags)
-    run = race_figures.callsheet_run(Path(folder) / 'run', seed, started, ended, own)
-  if run is None:
-    last = (output.strip().splitlines() or ['nothing'])[-1]
-    return {'seed': seed, 'failed': f'no figures; last: {last[-300:]}'}
+    where = Path(folder) / 'run'
+    run = race_figures.callsheet_run(where, seed, ran.started, ran.ended, own)
+  if run is None or ran.code not in (0, None):
+    return {'seed': seed, 'failed': f'exit code {ran.code}; last: {ran.last_words}'}
   run['reached'] = run['reached'] and run['seconds'] <= limit
   return run
 

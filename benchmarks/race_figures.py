@@ -21,7 +21,7 @@ OWN = 'callsheet'
 def peer_run(output: str) -> dict[str, Any] | None:
   """What a driver reported among whatever its library printed, or None."""
   for line in reversed(output.splitlines()):
-    if line.startswith(PREFIX):
+    if line.startswith(PREFIX + '{'):
       run: dict[str, Any] = json.loads(line.removeprefix(PREFIX))
       return run
   return None

@@ -1,4 +1,4 @@
-"""The check that every peer is put to, and the one line that its driver prints.
+"""The check that every peer is put to, and the line that its driver prints.
 
 Once a second, counted from the end of one check to the next, the policy plays 20 greedy
 episodes; where their mean return reaches 475 it must do so again over 20 fresh ones.
@@ -50,6 +50,7 @@ class Target:
   def begin(self):
     """Training begins now: the steps a second count from here."""
     self._begun = self._checked = time.time()
+    self.report(False, 0)
 
   def due(self):
     return time.time() - self._checked >= PERIOD
@@ -58,7 +59,7 @@ class Target:
     return time.time() - self._options.started > self._options.limit
 
   def reached(self, act, steps):
-    """Plays, and reports if that was the target or if the time is up.
+    """Plays, reports, and says if that was the target or if the time is up.
 
     Args:
       act: the greedy policy, observations `[20, 4]` to actions `[20]`.
@@ -73,12 +74,11 @@ class Target:
     self._checked = time.time()
     self._checking += self._checked - begun
     good = means[-1] >= TARGET and len(means) == 2
-    if good or self.late():
-      self.report(good, steps, means)
+    self.report(good, steps, means)
     return good or self.late()
 
   def report(self, reached, steps, means=()):
-    """Prints the line."""
+    """Prints the line; the last one counts, so that a driver may be cut off."""
     now, started = time.time(), self._options.started
     first = self._first and self._first - started
     line = {

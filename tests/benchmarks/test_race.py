@@ -51,7 +51,14 @@ def run(seed: int, seconds: float, reached: bool = True, steps: int = 100) -> An
 
 def test_a_run_is_found_among_other_output(figures: ModuleType) -> None:
   reported = {'seed': 1, 'seconds': 2.5}
-  output = f'race is on\nSPS: 12\nrace {json.dumps(reported)}\nraces end\n'
+  lines = [
+    'the race is on',
+    f'race {json.dumps({"seed": 0})}',
+    'SPS: 12',
+    f'race {json.dumps(reported)}',
+    'race over',
+  ]
+  output = '\n'.join(lines)
   assert figures.peer_run(output) == reported
   assert figures.peer_run('Segmentation fault\n') is None
 
@@ -174,9 +181,9 @@ def test_what_a_command_left_running_is_ended(
     'time.sleep(1.5)\n'
   )
   command = [sys.executable, '-c', script]
-  started, ended, output = modules['race'].timed(command, 20.0, str(tmp_path))
-  assert started < ended
-  child, patience = int(output), time.time() + 10
+  ran = modules['race'].timed(command, 20.0, str(tmp_path))
+  assert ran.started < ran.ended and ran.code == 0
+  child, patience = int(ran.output), time.time() + 10
   while psutil.pid_exists(child) and time.time() < patience:
     if psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
       break
@@ -185,6 +192,18 @@ def test_what_a_command_left_running_is_ended(
     not psutil.pid_exists(child)
     or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
   )
+
+
+def test_a_command_whose_time_is_up(
+  modules: dict[str, ModuleType], tmp_path: Path
+) -> None:
+  command = [
+    sys.executable,
+    '-c',
+    'import time; print("on", flush=True); time.sleep(60)',
+  ]
+  ran = modules['race'].timed(command, 1.5, str(tmp_path))
+  assert ran.code is None and ran.output.startswith('on\n')
 
 
 @pytest.mark.timeout(300)
