@@ -28,7 +28,8 @@ test: check
 check: $(VENV)/installed.lock
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
+	@if $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; \
+	  then $(VENV)/bin/mypy; else echo 'types are checked on Python 3.10, by its numpy'; fi
 
 # Trains to the target with several seeds in both local backends; minutes each.
 learn: $(VENV)/installed.lock
