@@ -1,36 +1,46 @@
 BACKEND ?= processes
-REPLAY ?= reverb
+REPLAY ?= native
 ENV ?= CartPole-v1
 ARGS ?=
 TESTS ?= tests
+PYTEST ?=
+# A version, a command or a path; each gets an environment of its own: .venv-3.13. Where
+# none is named, .venv has 3.10 if there is one, else the newest.
+PYTHON ?=
+
+VERSION = import sys; print("-%d.%d" % sys.version_info[:2])
+ifneq ($(PYTHON),)
+SUFFIX := $(shell python=$$(sh scripts/find_python.sh "$(PYTHON)") && "$$python" -c '$(VERSION)')
+endif
+VENV := .venv$(SUFFIX)
 
 .PHONY: run test check learn lock clean
-export PYTHON
 
 # Trains DQN until it is solved:
-# make run BACKEND=threads REPLAY=native ARGS="--seed=1 --num_actors=4"
-run: .venv/installed.lock
-	@.venv/bin/callsheet run dqn --env=$(ENV) --backend=$(BACKEND) --replay=$(REPLAY) $(ARGS)
+# make run BACKEND=threads REPLAY=reverb ARGS="--seed=1 --num_actors=4"
+run: $(VENV)/installed.lock
+	@$(VENV)/bin/callsheet run dqn --env=$(ENV) --backend=$(BACKEND) --replay=$(REPLAY) $(ARGS)
 
-# What CI runs: style, types and every quick test: make test TESTS=tests/launch
+# What CI runs: style, types and every quick test: make test TESTS=tests/launch PYTHON=3.13
 test: check
-	.venv/bin/python -m pytest $(TESTS)
+	$(VENV)/bin/python -m pytest $(TESTS) $(PYTEST)
 
-check: .venv/installed.lock
-	.venv/bin/ruff format --check .
-	.venv/bin/ruff check .
-	.venv/bin/mypy
+check: $(VENV)/installed.lock
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	@if $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; \
+	  then $(VENV)/bin/mypy; else echo 'types are checked on Python 3.10, by its numpy'; fi
 
 # Trains to the target with several seeds in both local backends; minutes each.
-learn: .venv/installed.lock
-	.venv/bin/python -m pytest -m learning tests/learning -s
+learn: $(VENV)/installed.lock
+	$(VENV)/bin/python -m pytest -m learning tests/learning -s
 
-.venv/installed.lock: requirements.lock setup.py scripts/install.sh
-	@sh scripts/install.sh
+$(VENV)/installed.lock: requirements.lock setup.py scripts/install.sh scripts/find_python.sh
+	@sh scripts/install.sh $(VENV) $(PYTHON)
 
-# Resolves the versions anew (needs uv).
+# Resolves the versions anew, for every Python from 3.10 on (needs uv).
 lock:
-	uv pip compile -q setup.py --extra dev --python-version 3.10 --no-annotate --no-header -o requirements.lock
+	uv pip compile -q --upgrade setup.py --extra dev --universal --python-version 3.10 --no-annotate --no-header -o requirements.lock
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* .mypy_cache .pytest_cache .ruff_cache

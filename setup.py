@@ -48,6 +48,7 @@ setup(
       'pytest>=8',
       'pytest-timeout>=2.3',
       'ruff>=0.9',
+      'setuptools>=68',
     ]
   },
   entry_points={'console_scripts': ['callsheet = callsheet.commands.main:main']},

@@ -7,9 +7,10 @@ import time
 from concurrent.futures import Future
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from callsheet.agents.base import Agent, Metrics
+from callsheet.agents.base import Agent, Batch, Metrics
 from callsheet.calls import call_async
 from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
@@ -103,6 +104,9 @@ class Learner:
 
   def _learn(self, stop: threading.Event) -> None:
     sampling = self._ask()
+    # The replay fills meanwhile, and whoever is stopped by then needn't compile.
+    if sampling is not None and not (sampling.done() or stop.is_set()):
+      self._compile()
     updating: Future[None] | None = None
     while sampling is not None and not stop.is_set():
       sample = sampling.result()
@@ -118,6 +122,26 @@ class Learner:
         self._report()
     if updating is not None:
       updating.result()
+
+  def _compile(self) -> None:
+    """Makes the program of a whole dispatch; calls with such batches find it there."""
+    samples = self._agent.samples
+    leading = (self._updates_per_dispatch, samples.batch_size)
+
+    table = next(each for each in self._agent.tables if each.name == samples.table)
+
+    def batches() -> Batch:
+      data = {
+        name: jnp.zeros(
+          (*leading, *column.shape), jax.dtypes.canonicalize_dtype(column.dtype)
+        )
+        for name, column in table.columns.items()
+      }
+      return Batch(
+        data, jnp.zeros(leading, jnp.float32), jnp.zeros(leading[:1], jnp.int32)
+      )
+
+    self._dispatch.lower(self._state, jax.eval_shape(batches)).compile()
 
   def _ask(self, behind: int = 0) -> Future[Sample] | None:
     """The next sample, `behind` updates that are still to be done; None at the end."""

@@ -24,7 +24,7 @@ from callsheet.programs.resources import OnFailure
 ENGINES: Mapping[str, Callable[..., Replay]] = MappingProxyType(
   {'native': NativeReplay, 'reverb': ReverbReplay}
 )
-DEFAULT_ENGINE = 'reverb'
+DEFAULT_ENGINE = 'native'
 
 # From one run's seeds to those of the next: so many nodes draw from them.
 _SEEDS = 10_000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -14,6 +15,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from callsheet.commands.main import main
+
+REVERB = importlib.util.find_spec('reverb') is not None
+collect_ignore = [] if REVERB else ['test_reverb_port.py']
 
 _MARK = 'CALLSHEET_TEST'
 
@@ -51,8 +57,7 @@ class Shell:
 
   def hide(self, *modules: str) -> None:
     """As if these were not installed, in every process that is started."""
-    (self.place / 'site').mkdir()
-    (self.place / 'site' / 'sitecustomize.py').write_text(
+    self.customize(
       'from importlib.machinery import PathFinder\n'
       'find = PathFinder.find_spec\n'
       'def find_spec(name, path=None, target=None):\n'
@@ -60,6 +65,11 @@ class Shell:
       '  return None if hidden else find(name, path, target)\n'
       'PathFinder.find_spec = staticmethod(find_spec)\n'
     )
+
+  def customize(self, code: str) -> None:
+    """Runs this first in every process that is started, once a shell."""
+    (self.place / 'site').mkdir()
+    (self.place / 'site' / 'sitecustomize.py').write_text(code)
     behind = os.environ.get('PYTHONPATH')
     places = [str(self.place / 'site'), *([behind] if behind else [])]
     self.extra['PYTHONPATH'] = os.pathsep.join(places)
@@ -81,6 +91,16 @@ def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
   out, err = process.communicate(timeout=150)
   kept = (line for line in err.splitlines(True) if not line.startswith('[reverb/'))
   return process.returncode, out, ''.join(kept)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+  """The one line of a call that is refused."""
+  with pytest.raises(SystemExit) as ended:
+    main(argv)
+  out, err = capsys.readouterr()
+  assert (ended.value.code, out) == (2, '')
+  assert err.startswith('callsheet: ') and err.endswith('\n') and err.count('\n') == 1
+  return err.removeprefix('callsheet: ').strip()
 
 
 @pytest.fixture

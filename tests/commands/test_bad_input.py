@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 
 import gymnasium
 import numpy as np
 import pytest
 from gymnasium import spaces
 
-from callsheet.commands import run
-from callsheet.commands.main import main
+from tests.commands.conftest import refusal
 
 SPACES = {
   'Pixels-v0': spaces.Box(0, 255, (84, 84, 3), np.uint8),
@@ -33,16 +31,6 @@ def place(tmp_path, monkeypatch):
   yield tmp_path
   for name in SPACES:
     del gymnasium.registry[name]
-
-
-def refusal(capsys, *argv: str) -> str:
-  """The one line of a call that is refused."""
-  with pytest.raises(SystemExit) as ended:
-    main(argv)
-  out, err = capsys.readouterr()
-  assert (ended.value.code, out) == (2, '')
-  assert err.startswith('callsheet: ') and err.endswith('\n') and err.count('\n') == 1
-  return err.removeprefix('callsheet: ').strip()
 
 
 @pytest.mark.parametrize(
@@ -123,39 +111,23 @@ def test_run_folder_that_may_not_be_made(capsys, place, monkeypatch):
   assert os.listdir(place) == []
 
 
-def test_port_that_is_taken(capsys, place):
-  with socket.create_server(('', 0)) as taken:
-    port = taken.getsockname()[1]
-    line = refusal(capsys, 'run', 'dqn', f'--replay_port={port}')
-  assert line.startswith(f'port {port} can not be had, for it is taken')
-  assert '--replay_port' in line
-  assert os.listdir(place) == []
-
-
-@pytest.mark.timeout(180)
-def test_port_that_is_taken_between_the_check_and_the_start(capfd, place, monkeypatch):
-  monkeypatch.setattr(run, '_check_port', lambda port: None)
-  with socket.create_server(('', 0)) as taken, pytest.raises(SystemExit) as ended:
-    port = taken.getsockname()[1]
-    main(['run', 'dqn', '--name=mine', f'--replay_port={port}'])
-  out, err = capfd.readouterr()
-  assert ended.value.code == 2
-  assert f'callsheet: port {port} for Reverb is taken; port=None picks a free' in err
-  assert err.count('\n') == 1
-  assert 'Traceback' not in out
-  assert os.listdir(place) == []
-
-
-@pytest.mark.parametrize(
-  ('missing', 'named'),
-  [('reverb', 'dm-reverb'), ('haiku', 'dm-haiku'), ('matplotlib', 'matplotlib')],
-)
-def test_python_without_the_wheels(shell, missing, named):
-  shell.hide(missing)
+@pytest.mark.parametrize('missing', ['dm-haiku', 'matplotlib'])
+def test_a_package_that_is_missing(shell, missing):
+  shell.hide(missing.removeprefix('dm-'))
   code, out, err = shell.run('run', 'dqn')
   assert (code, out) == (2, '')
   assert err.startswith('callsheet: not installed for this Python 3.')
-  assert f'): {named}; the whole set has wheels for Python 3.10 on Linux' in err
+  assert f'): {missing}; `make run` in a checkout sets up the whole set' in err
+  assert err.count('\n') == 1
+  assert sorted(os.listdir(shell.place)) == ['site', 'tmp']
+
+
+def test_a_python_without_the_wheels_of_reverb(shell):
+  shell.hide('reverb', 'tensorflow')
+  code, out, err = shell.run('run', 'dqn', '--replay=reverb')
+  assert (code, out) == (2, '')
+  assert '): dm-reverb, tensorflow-cpu; take --replay=native, which needs none' in err
+  assert err.endswith('`make run REPLAY=reverb PYTHON=3.10` in a checkout\n')
   assert err.count('\n') == 1
   assert sorted(os.listdir(shell.place)) == ['site', 'tmp']
 

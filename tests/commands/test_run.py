@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.conftest import Shell, end, wait_for
+from tests.commands.conftest import REVERB, Shell, end, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -42,7 +42,11 @@ def pids(run: Path, node: str) -> list[int]:
 
 @pytest.mark.parametrize(
   ('backend', 'replay'),
-  [('processes', 'reverb'), ('threads', 'reverb'), ('processes', 'native')],
+  [
+    (backend, replay)
+    for replay in (['native', 'reverb'] if REVERB else ['native'])
+    for backend in ('processes', 'threads')
+  ],
 )
 def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
   code, out, err = shell.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -60,18 +61,20 @@ def _command(argv: list[str]) -> int:
 
 # Imported when asked for, and when everything is there: `callsheet help` needs no JAX.
 def _run(argv: list[str]) -> int:
-  from callsheet.commands import requirements
+  from callsheet.commands import compilation, requirements
 
   requirements.for_training()
+  compilation.keep(os.environ)
   from callsheet.commands.run import run
 
   return run(argv)
 
 
 def _eval(argv: list[str]) -> int:
-  from callsheet.commands import requirements
+  from callsheet.commands import compilation, requirements
 
   requirements.for_playing()
+  compilation.keep(os.environ)
   from callsheet.commands.evaluate import evaluate
 
   return evaluate(argv)

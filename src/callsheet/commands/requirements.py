@@ -26,31 +26,34 @@ _TRAINING = _PLAYING | {
   'rich': 'rich',
 }
 _REVERB = {'reverb': 'dm-reverb', 'tensorflow': 'tensorflow-cpu'}
+_EVERYWHERE = '`make run` in a checkout sets up the whole set, on Python 3.10 to 3.13'
+_OLD_ONLY = (
+  'take --replay=native, which needs none of them, or Python 3.10 on Linux, where they '
+  'end: `make run REPLAY=reverb PYTHON=3.10` in a checkout'
+)
 
 
 def for_training() -> None:
   """Raises a `UsageError` that names the packages that any training misses."""
-  _check(_TRAINING)
+  _check(_TRAINING, _EVERYWHERE)
 
 
 def for_reverb() -> None:
   """Raises a `UsageError` that names the packages that a Reverb replay misses."""
-  _check(_REVERB, '; or take --replay=native, which needs none of them')
+  _check(_REVERB, _OLD_ONLY)
 
 
 def for_playing() -> None:
   """Raises a `UsageError` that names the packages that playing a policy misses."""
-  _check(_PLAYING)
+  _check(_PLAYING, _EVERYWHERE)
 
 
-def _check(packages: dict[str, str], way_out: str = '') -> None:
+def _check(packages: dict[str, str], way_out: str) -> None:
   missing = list(_missing(packages))
   if missing:
     raise UsageError(
       f'not installed for this Python {platform.python_version()} ({sys.executable}): '
-      f'{", ".join(packages[module] for module in missing)}; the whole set has wheels '
-      'for Python 3.10 on Linux, and `make run` in a checkout sets it up in .venv'
-      f'{way_out}'
+      f'{", ".join(packages[module] for module in missing)}; {way_out}'
     )
 
 

@@ -1,0 +1,16 @@
+"""What all tests share: what one has compiled, the others needn't."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+  """Before any test imports JAX, and for the processes that they start."""
+  folder = tempfile.TemporaryDirectory(prefix='jax-of-tests-')
+  config.add_cleanup(folder.cleanup)
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = folder.name
+  os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
