@@ -88,6 +88,18 @@ def refusal(capsys, *argv: str) -> str:
       'run dqn --replay=native --max_replay_size=9000000000000',
       "table 'transitions' would take 445438.28 GiB (9000000000000 items",
     ),
+    (
+      'run dqn --replay=native --replay_directory=. --max_replay_size=9000000000000',
+      ' GiB are free in /',
+    ),
+    (
+      'run dqn --replay=native --replay_directory=/proc/x',
+      'no files can be made in /proc/x; name another columns_directory',
+    ),
+    (
+      'run dqn --replay=reverb --replay_directory=x',
+      "--replay_directory=x is the native replay's, Reverb's tables are in memory; l",
+    ),
     ('eval', 'expected one folder of a run, got nothing; right is: callsheet eval '),
     ('eval nowhere', 'nowhere is not the folder of a run: its config.json can not be '),
     ('eval x --num_episodes=0', '--num_episodes takes a positive integer, got '),

@@ -13,9 +13,9 @@ from dm_env import specs
 
 from callsheet.agents.base import Limiter, Table
 from callsheet.errors import CallCancelled, UsageError
-from callsheet.nodes import native_checkpoints
+from callsheet.nodes import native_storage
 from callsheet.nodes.native_replay import NativeReplay
-from callsheet.nodes.native_snapshot import Snapshot
+from callsheet.nodes.native_storage import Storage
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -43,8 +43,8 @@ def block(*values):
   }
 
 
-def full(directory):
-  replay = NativeReplay(TABLES, checkpoint_directory=str(directory))
+def full(directory, **options):
+  replay = NativeReplay(TABLES, checkpoint_directory=str(directory), **options)
   generator = np.random.default_rng(0)
   for name in ('ring', 'pool'):
     replay.insert(name, block(*range(70)), generator.random(70) * 10)
@@ -57,8 +57,9 @@ def contents(replay):
   held = {}
   for name, guarded in replay._guarded.items():
     snapshot = guarded.table.begin_snapshot()
-    guarded.table.end_snapshot()
-    rows = guarded.table.rows(snapshot.slots)
+    guarded.table.end_snapshot(completed=False)
+    slots = snapshot.arrays['keys'] % np.uint64(guarded.table.declared.max_size)
+    rows = guarded.table.rows(slots.astype(np.int64))
     held[name] = (
       {key: values.tobytes() for key, values in {**snapshot.arrays, **rows}.items()},
       snapshot.counters,
@@ -90,22 +91,35 @@ def test_all_of_it_comes_back_bit_for_bit_and_goes_on(tmp_path):
   assert ones['pool'] == others['pool']
 
 
-def test_it_holds_the_moment_it_began_while_writers_go_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(native_checkpoints, '_PIECE_BYTES', 100)
-  first = full(tmp_path)
-  before, taken = contents(first), Snapshot.taken
-  values = iter(range(1000, 2000, 9))
+@pytest.mark.parametrize('mapped', [False, True])
+def test_it_holds_the_moment_it_began_while_writers_go_on(
+  tmp_path, monkeypatch, mapped
+):
+  monkeypatch.setattr(native_storage, 'CHUNK_BYTES', 100)
+  options = {'columns_directory': str(tmp_path / 'columns')} if mapped else {}
+  first = full(tmp_path / 'checkpoints', **options)
+  before, take = contents(first), Storage.take
+  values = iter(range(1000, 9000, 9))
 
-  def write_behind(snapshot, slots):
-    taken(snapshot, slots)
+  def write():
     for guarded in first._guarded.values():
       start = next(values)
       guarded.table.write(block(*range(start, start + 9)), None, slice(0, 5))
 
-  monkeypatch.setattr(Snapshot, 'taken', write_behind)
-  first.checkpoint()
-  assert contents(restored(tmp_path)) == before
-  assert contents(first) != before
+  def write_around(storage, number, lock):
+    write()
+    taken = take(storage, number, lock)
+    write()
+    return taken
+
+  monkeypatch.setattr(Storage, 'take', write_around)
+  for _ in range(3):
+    first.checkpoint()
+    monkeypatch.undo()
+    monkeypatch.setattr(native_storage, 'CHUNK_BYTES', 100)
+    assert contents(restored(tmp_path / 'checkpoints')) == before
+    assert (before := contents(first))
+    monkeypatch.setattr(Storage, 'take', write_around)
 
 
 def test_a_checkpoint_beside_writers_and_samplers_is_whole(tmp_path):
@@ -140,14 +154,24 @@ def files(checkpoint):
   return sorted(path for path in Path(checkpoint).iterdir() if path.stat().st_size)
 
 
-def flip(path):
-  data = bytearray(path.read_bytes())
-  data[len(data) // 2] ^= 1
+def replace(path, data):
+  """Of this name alone: what shares the file keeps it."""
+  path.unlink()
   path.write_bytes(data)
 
 
+def flipped(path):
+  data = bytearray(path.read_bytes())
+  data[len(data) // 2] ^= 1
+  return data
+
+
+def flip(path):
+  replace(path, flipped(path))
+
+
 def cut(path):
-  path.write_bytes(path.read_bytes()[:-1])
+  replace(path, path.read_bytes()[:-1])
 
 
 @pytest.mark.parametrize('damage', [flip, cut, os.unlink])
@@ -196,15 +220,14 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_close_gives_up_a_checkpoint(tmp_path, monkeypatch):
-  monkeypatch.setattr(native_checkpoints, '_PIECE_BYTES', 100)
   replay = full(tmp_path)
-  taken = Snapshot.taken
+  take = Storage.take
 
-  def stop(snapshot, slots):
-    taken(snapshot, slots)
+  def stop(*arguments):
     replay._stopping.set()
+    return take(*arguments)
 
-  monkeypatch.setattr(Snapshot, 'taken', stop)
+  monkeypatch.setattr(Storage, 'take', stop)
   with pytest.raises(CallCancelled, match='replay is stopping'):
     replay.checkpoint()
   replay.close()
