@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.errors import UsageError
+from callsheet.nodes.replay_checks import shown_bytes
 
 
 def mapped(
@@ -37,7 +38,7 @@ def mapped(
       buffer = mmap.mmap(file.fileno(), size)
   except OSError as error:
     raise UsageError(
-      f'{size / 2**30:.2f} GiB of columns can not be kept in {directory} '
+      f'{shown_bytes(size)} of columns can not be kept in {directory} '
       f'({error.strerror or error}); name another columns_directory, or a smaller '
       f'max_size'
     ) from error

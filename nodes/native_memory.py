@@ -12,9 +12,8 @@ from callsheet.errors import UsageError
 from callsheet.nodes.native_columns import item_bytes
 from callsheet.nodes.native_mapping import free_bytes
 from callsheet.nodes.native_slots import Pool
+from callsheet.nodes.replay_checks import shown_bytes
 from callsheet.nodes.sum_tree import SumTree
-
-_GIB = 2**30
 
 
 def memory(table: Table, on_disk: bool = False) -> int:
@@ -86,29 +85,25 @@ def check_fits(
 
 def stated(tables: Sequence[Table], on_disk: Mapping[str, Path]) -> str:
   """What the tables take, in words."""
-  words = shown(sum(memory(table, table.name in on_disk) for table in tables))
+  words = shown_bytes(sum(memory(table, table.name in on_disk) for table in tables))
   disks: dict[Path, int] = {}
   for table in tables:
     if (directory := on_disk.get(table.name)) is not None:
       disks[directory] = disks.get(directory, 0) + columns(table)
   return ', '.join(
-    [f'{words} of memory', *(f'{shown(n)} in {place}' for place, n in disks.items())]
+    [
+      f'{words} of memory',
+      *(f'{shown_bytes(n)} in {place}' for place, n in disks.items()),
+    ]
   )
-
-
-def shown(count: int) -> str:
-  """A number of bytes, as it is read: `1.50 GiB`."""
-  if count >= _GIB:
-    return f'{count / _GIB:.2f} GiB'
-  return f'{count / 2**20:.1f} MiB'
 
 
 def _check_table(table: Table, taken: int, left: int, where: str) -> None:
   if taken > left:
     most = left // max(1, -(-taken // table.max_size))
     raise UsageError(
-      f'table {table.name!r} would take {taken / _GIB:.2f} GiB ({table.max_size} '
-      f'items of {item_bytes(table)} bytes), and {left / _GIB:.2f} GiB are {where}; '
+      f'table {table.name!r} would take {shown_bytes(taken)} ({table.max_size} '
+      f'items of {item_bytes(table)} bytes), and {shown_bytes(left)} are {where}; '
       f'a max_size of {most} would fit'
     )
 

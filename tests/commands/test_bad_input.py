@@ -89,12 +89,12 @@ def refusal(capsys, *argv: str) -> str:
       "table 'transitions' would take 445438.28 GiB (9000000000000 items",
     ),
     (
-      'run dqn --replay=native --replay_directory=. --max_replay_size=9000000000000',
-      ' GiB are free in /',
+      'run dqn --replay=native --replay_directory=/proc/x',
+      ' MiB (50000 items of 44 bytes), and 0.0 MiB are free in /proc/x; a max_size of',
     ),
     (
-      'run dqn --replay=native --replay_directory=/proc/x',
-      'no files can be made in /proc/x; name another columns_directory',
+      'run dqn --replay=native --replay_directory=/proc/version/x',
+      'no files can be made in /proc/version/x; name another columns_directory',
     ),
     (
       'run dqn --replay=reverb --replay_directory=x',
