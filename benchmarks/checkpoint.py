@@ -2,11 +2,11 @@
 
 python benchmarks/checkpoint.py [--rounds 3] [--megabytes 1024] [--mapped]
 
-A table of 84x84 frames and one of a million small prioritized items; one writer and one
-sampler go on all the time. Each round: as long without a checkpoint as with one, a full
-one, one after a hundredth of the frames was written anew, and a plain copy of the full
-one's bytes (written and synced, from memory) to the same disk. A pause is how much
-longer than the median without a checkpoint a call took.
+A table of 84x84 frames and one of a million small prioritized items. Each round: a full
+checkpoint; one after a hundredth of the frames was written anew; a plain copy of the
+full one's bytes (from memory, synced) to the same disk; and, in another replay, how long
+the calls of a writer and of a sampler take for a second without a checkpoint, and while
+a full one is written.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,34 +120,37 @@ def measure(rounds: int, megabytes: int, mapped: bool, where: str | None) -> Any
   sizes = {}
   with tempfile.TemporaryDirectory(dir=where) as folder:
     for number in range(rounds):
-      directory = Path(folder, str(number))
-      replay = NativeReplay(
-        declared,
-        checkpoint_directory=str(directory),
-        columns_directory=folder if mapped else None,
-      )
-      fill(replay, declared)
+      places = iter(Path(folder, f'{number}-{name}') for name in ('alone', 'beside'))
+
+      def make(places: Iterator[Path] = places) -> NativeReplay:
+        directory = str(next(places))
+        columns = folder if mapped else None
+        replay = NativeReplay(declared, directory, columns_directory=columns)
+        fill(replay, declared)
+        return replay
+
+      replay = make()
+      seen: set[int] = set()
+      for kind in ('full', 'incremental'):
+        begun = time.perf_counter()
+        place = Path(replay.checkpoint())
+        spent[kind].append(time.perf_counter() - begun)
+        sizes[kind] = written(seen, place)
+        seen |= {path.stat().st_ino for path in place.iterdir()}
+        replay.insert('frames', block_of(declared[0], declared[0].max_size // 100))
+      replay.close()
+      spent['copy'].append(copy(place, Path(folder, 'copy')))
+
+      replay = make()
       callers = Callers(replay, declared)
       try:
-        seen: set[int] = set()
-        for kind in ('full', 'incremental'):
-          begun = time.perf_counter()
-          place = Path(replay.checkpoint())
-          spent[kind].append(time.perf_counter() - begun)
-          if kind == 'full':
-            note(calls['with'], callers)
-          sizes[kind] = written(seen, place)
-          seen |= {path.stat().st_ino for path in place.iterdir()}
-          # Meanwhile the writer gets on, to a hundredth of the frames and more.
-          callers.taken()
-          replay.insert('frames', block_of(declared[0], declared[0].max_size // 100))
-          time.sleep(max(0.1, spent['full'][-1]) if kind == 'full' else 0)
-          if kind == 'full':
-            note(calls['without'], callers)
+        time.sleep(1)
+        note(calls['without'], callers)
+        replay.checkpoint()
+        note(calls['with'], callers)
       finally:
         callers.stop()
         replay.close()
-      spent['copy'].append(copy(place, directory / 'copy'))
   copied = statistics.median(spent['copy'])
   return {
     'mapped': mapped,

@@ -11,15 +11,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
 from callsheet.errors import UsageError
@@ -34,6 +35,7 @@ from callsheet.nodes.native_chunks import (
   identity,
   read_storage,
   share_file,
+  sync,
   write_file,
 )
 from callsheet.nodes.native_guard import GuardedTable
@@ -93,9 +95,10 @@ class Checkpoints:
       manifest = _manifest(tables, snapshots, files)
       written = {'checksum': _checksum(manifest), 'manifest': manifest}
       write_file(aside / _MANIFEST, [json.dumps(written).encode()], stopping)
-      _sync(aside)
+      sync(aside / _MANIFEST)
+      sync(aside)
       place = replay_folders.publish(aside, self._directory, self._keep)
-      _sync(self._directory)
+      sync(self._directory)
       self._remember(place, files)
       self._count += 1
       completed = True
@@ -199,21 +202,21 @@ class Checkpoints:
     stopping: threading.Event,
   ) -> dict[str, Described]:
     files: dict[str, Described] = {}
-    for index, (name, guarded) in enumerate(tables.items()):
-      for array, values in snapshots[name].arrays.items():
-        file = f'{index}.{array}'
-        files[file] = write_file(aside / file, [values], stopping)
-      for storage_name, storage in guarded.table.storages.items():
-        chunks = snapshots[name].chunks[storage_name]
-        for number in chunks.changed:
-          file = chunk_name(index, storage_name, number)
-          rows = storage.take(number, guarded.lock)
+    synced = []
+    # While the disk takes one file in, the next one is being made.
+    with ThreadPoolExecutor(1, 'replay-checkpoint') as disk:
+      for index, (name, guarded) in enumerate(tables.items()):
+        for file, rows in _rows(index, guarded, snapshots[name]):
           files[file] = write_file(aside / file, rows, stopping)
-        for number in chunks.same:
-          check_running(stopping)
-          file = chunk_name(index, storage_name, number)
-          self._share(aside, file, shared[file], stopping)
-          files[file] = shared[file]
+          synced.append(disk.submit(sync, aside / file))
+        for storage, chunks in snapshots[name].chunks.items():
+          for number in chunks.same:
+            check_running(stopping)
+            file = chunk_name(index, storage, number)
+            self._share(aside, file, shared[file], stopping)
+            files[file] = shared[file]
+      for each in synced:
+        each.result()
     return files
 
   def _share(
@@ -239,6 +242,18 @@ def _begin(
     for storage, chunks in absent:
       storage.changed |= chunks
     return {name: guarded.table.begin_snapshot() for name, guarded in tables.items()}
+
+
+def _rows(
+  index: int, guarded: GuardedTable, snapshot: Snapshot
+) -> Iterator[tuple[str, list[NDArray[np.generic]]]]:
+  """What is to be written of one table: files, and what each holds."""
+  for array, values in snapshot.arrays.items():
+    yield f'{index}.{array}', [values]
+  for name, chunks in snapshot.chunks.items():
+    storage = guarded.table.storages[name]
+    for number in chunks.changed:
+      yield chunk_name(index, name, number), storage.take(number, guarded.lock)
 
 
 def _manifest(
@@ -283,12 +298,3 @@ def _read(checkpoint: Path) -> dict[str, Any]:
 
 def _checksum(manifest: Mapping[str, Any]) -> int:
   return zlib.crc32(json.dumps(manifest, sort_keys=True).encode())
-
-
-def _sync(directory: Path) -> None:
-  """What was made or renamed in it outlasts a crash."""
-  descriptor = os.open(directory, os.O_RDONLY)
-  try:
-    os.fsync(descriptor)
-  finally:
-    os.close(descriptor)

@@ -32,7 +32,7 @@ Identity = tuple[int, int, int]
 def write_file(
   path: Path, parts: Iterable[Any], stopping: threading.Event
 ) -> Described:
-  """Writes buffers, one behind the other, so that a crash can't lose them.
+  """Writes buffers, one behind the other; `sync` is what a crash can't undo.
 
   Raises:
     OSError: the disk is full, for example.
@@ -47,7 +47,6 @@ def write_file(
         size += piece.nbytes
         while piece:
           piece = piece[file.write(piece) :]
-    os.fsync(file.fileno())
   return {'bytes': size, 'checksum': checksum}
 
 
@@ -69,6 +68,16 @@ def share_file(
     pieces = iter(lambda: file.read(_PIECE_BYTES), b'')
     if write_file(new, pieces, stopping) != described:
       raise OSError(errno.EIO, f'{old.name} is not what it was', str(old))
+  sync(new)
+
+
+def sync(path: Path) -> None:
+  """A file, or what was made or renamed in a directory, outlasts a crash."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
 
 
 def check_file(
