@@ -4,9 +4,9 @@ python benchmarks/checkpoint.py [--rounds 3] [--megabytes 1024] [--mapped]
 
 A table of 84x84 frames and one of a million small prioritized items. Each round: a full
 checkpoint; one after a hundredth of the frames was written anew; a plain copy of the
-full one's bytes (from memory, synced) to the same disk; and, in another replay, how long
-the calls of a writer and of a sampler take for a second without a checkpoint, and while
-a full one is written.
+full one's bytes (from memory, synced) to the same disk; and, in another replay, how
+long calls of a writer and of a sampler take for a second without a checkpoint, and
+while a full one is written.
 """
 
 from __future__ import annotations

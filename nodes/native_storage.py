@@ -92,6 +92,8 @@ class Storage:
     self.changed[chunks] = True
     self._next = end % self.slots
     if end > self._end:
+      # Chunks in between, which nobody touched, are in no checkpoint yet.
+      self.changed[self._end // self.chunk : -(-end // self.chunk)] = True
       self._end = end
 
   def begin(self) -> Chunks:
