@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -96,34 +97,29 @@ def test_all_of_it_comes_back_bit_for_bit_and_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize('mapped', [False, True])
-def test_it_holds_the_moment_it_began_while_writers_go_on(
-  tmp_path, monkeypatch, mapped
-):
-  monkeypatch.setattr(native_storage, 'CHUNK_BYTES', 100)
+def test_it_holds_the_moment_it_began_while_writers_go_on(tmp_path, mapped):
   options = {'columns_directory': str(tmp_path / 'columns')} if mapped else {}
-  first = full(tmp_path / 'checkpoints', **options)
-  before, take = contents(first), Storage.take
+  place, take = tmp_path / 'checkpoints', Storage.take
   values = iter(range(1000, 9000, 9))
 
-  def write():
-    for guarded in first._guarded.values():
+  def write(replay):
+    for guarded in replay._guarded.values():
       start = next(values)
       guarded.table.write(block(*range(start, start + 9)), None, slice(0, 5))
 
   def write_around(storage, number, lock):
-    write()
-    taken = take(storage, number, lock)
-    write()
-    return taken
+    write(first)
+    rows = take(storage, number, lock)
+    write(first)
+    return rows
 
-  monkeypatch.setattr(Storage, 'take', write_around)
-  for _ in range(3):
-    first.checkpoint()
-    monkeypatch.undo()
-    monkeypatch.setattr(native_storage, 'CHUNK_BYTES', 100)
-    assert contents(restored(tmp_path / 'checkpoints')) == before
-    assert (before := contents(first))
-    monkeypatch.setattr(Storage, 'take', write_around)
+  with mock.patch.object(native_storage, 'CHUNK_BYTES', 100):
+    first = full(place, **options)
+    for _ in range(3):
+      before = contents(first)
+      with mock.patch.object(Storage, 'take', write_around):
+        first.checkpoint()
+      assert contents(restored(place)) == before != contents(first)
 
 
 def test_a_checkpoint_beside_writers_and_samplers_is_whole(tmp_path):
@@ -192,7 +188,6 @@ def test_whatever_is_damaged_the_one_before_is_used(tmp_path, caplog, damage):
     (line,) = caplog.messages
     assert line.startswith(f'checkpoint {newest} is damaged (')
     assert line.endswith('); going back to the one before') and '\n' not in line
-    # A whole one, for the next to be damaged to go back to.
     replay.checkpoint()
 
 
@@ -250,7 +245,6 @@ def test_what_did_not_change_is_the_same_file(tmp_path, monkeypatch):
   assert {name for name in first if first[name] != third[name]} == {'0.items.000002'}
   again = restored(tmp_path)
   assert contents(again) == contents(replay)
-  # It goes on from what it was restored from.
   again.insert('pool', block(4))
   fourth = chunks(again.checkpoint())
   assert sum(third[name] != fourth[name] for name in third) == 1
@@ -279,7 +273,6 @@ def test_damage_of_a_shared_file_is_that_of_both_and_ends_there(tmp_path, caplog
     restored(tmp_path)
   assert 'is wrong, and so are the checkpoints that share it)' in caplog.messages[0]
   caplog.clear()
-  # It still has what the file should hold.
   replay.checkpoint()
   assert 'was written to); what it held is written anew' in caplog.messages[0]
   assert contents(restored(tmp_path)) == contents(replay)
