@@ -99,8 +99,7 @@ def test_all_of_it_comes_back_bit_for_bit_and_goes_on(tmp_path):
 @pytest.mark.parametrize('mapped', [False, True])
 def test_it_holds_the_moment_it_began_while_writers_go_on(tmp_path, mapped):
   options = {'columns_directory': str(tmp_path / 'columns')} if mapped else {}
-  place, take = tmp_path / 'checkpoints', Storage.take
-  values = iter(range(1000, 9000, 9))
+  place, take, values = tmp_path / 'c', Storage.take, iter(range(1000, 9000, 9))
 
   def write(replay):
     for guarded in replay._guarded.values():
@@ -109,9 +108,9 @@ def test_it_holds_the_moment_it_began_while_writers_go_on(tmp_path, mapped):
 
   def write_around(storage, number, lock):
     write(first)
-    rows = take(storage, number, lock)
-    write(first)
-    return rows
+    with contextlib.ExitStack() as behind:
+      behind.callback(write, first)
+      return take(storage, number, lock)
 
   with mock.patch.object(native_storage, 'CHUNK_BYTES', 100):
     first = full(place, **options)
