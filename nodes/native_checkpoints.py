@@ -1,8 +1,9 @@
-"""Checkpoints of the native replay: a file for each column, and a manifest.
+"""Checkpoints of the native replay: columns in files of chunks, and a manifest.
 
 `manifest.json` has the tables as they were declared, their counters, and the checksum
-(crc32) of every file and of itself. A checkpoint that is torn or corrupted is passed
-over for the one before, with a warning that says so.
+(crc32) of every file and of itself. A chunk that did not change since the checkpoint
+before is the same file under two names. A checkpoint that is torn or corrupted is
+passed over for the one before, with a warning that says so.
 """
 
 from __future__ import annotations
@@ -10,174 +11,276 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 import shutil
 import threading
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
-from callsheet.errors import CallCancelled, UsageError
+from callsheet.errors import UsageError
 from callsheet.nodes import replay_folders
-from callsheet.nodes.native_columns import item_bytes
+from callsheet.nodes.native_chunks import (
+  Described,
+  Identity,
+  check_file,
+  check_running,
+  chunk_name,
+  describe_storage,
+  identity,
+  read_storage,
+  share_file,
+  sync,
+  write_file,
+)
 from callsheet.nodes.native_guard import GuardedTable
 from callsheet.nodes.native_snapshot import Snapshot
 
 _MANIFEST = 'manifest.json'
-_PIECE_BYTES = 4 * 2**20
+_FORMAT = 2
+# Damage of a file that is shared is that of all who share it. Whether somebody wrote to
+# it is looked at each time; once in so many checkpoints it is read again, for what the
+# disk itself has lost.
+_READ_AGAIN = 8
 
 
-def write(
-  directory: Path,
-  tables: Mapping[str, GuardedTable],
-  keep: int,
-  stopping: threading.Event,
-) -> Path:
-  """Writes down the tables as they are now; `keep` of the newest checkpoints stay.
+class Found(NamedTuple):
+  """A whole checkpoint.
 
-  Raises:
-    UsageError: it can't be written, the disk is full; those that are there stay.
-    CallCancelled: the replay stops.
+  Attributes:
+    place: its folder.
+    manifest: what it says of itself.
+    newest: no damaged one was passed over.
   """
-  aside: Path | None = None
-  try:
-    aside = replay_folders.make_aside(directory)
-    manifest = _write_tables(aside, tables, stopping)
-    with open(aside / _MANIFEST, 'w') as file:
-      json.dump({'checksum': _checksum(manifest), 'manifest': manifest}, file)
-      file.flush()
-      os.fsync(file.fileno())
-    place = replay_folders.publish(aside, directory, keep)
-    folder = os.open(directory, os.O_RDONLY)
+
+  place: Path
+  manifest: dict[str, Any]
+  newest: bool
+
+
+class Checkpoints:
+  """Those of one replay, in a folder of its own."""
+
+  def __init__(self, directory: Path, keep: int) -> None:
+    """Looks at nothing yet; `keep` of the newest stay, at least 1."""
+    self._directory, self._keep = directory, keep
+    # The last one of this replay, and its files.
+    self._last: Path | None = None
+    self._files: dict[str, Described] = {}
+    self._identities: dict[str, Identity] = {}
+    self._count = 0
+
+  def write(
+    self, tables: Mapping[str, GuardedTable], stopping: threading.Event
+  ) -> Path:
+    """Writes down the tables as they are now.
+
+    Raises:
+      UsageError: it can't be written, the disk is full; those that are there stay.
+      CallCancelled: the replay stops.
+    """
+    check_running(stopping)
+    aside: Path | None = None
+    completed = False
     try:
-      os.fsync(folder)
+      aside = replay_folders.make_aside(self._directory)
+      shared = self._shareable(stopping)
+      snapshots = _begin(tables, shared)
+      files = self._write_tables(aside, tables, snapshots, shared, stopping)
+      manifest = _manifest(tables, snapshots, files)
+      written = {'checksum': _checksum(manifest), 'manifest': manifest}
+      write_file(aside / _MANIFEST, [json.dumps(written).encode()], stopping)
+      sync(aside / _MANIFEST)
+      sync(aside)
+      place = replay_folders.publish(aside, self._directory, self._keep)
+      sync(self._directory)
+      self._remember(place, files)
+      self._count += 1
+      completed = True
+      return place
+    except OSError as error:
+      raise UsageError(
+        f'the replay can not be written to {self._directory} '
+        f'({error.strerror or error}); the checkpoints there and the replay itself are '
+        f'as they were'
+      ) from error
     finally:
-      os.close(folder)
-    return place
-  except OSError as error:
-    raise UsageError(
-      f'the replay can not be written to {directory} ({error.strerror or error}); the '
-      f'checkpoints there and the replay itself are as they were'
-    ) from error
-  finally:
-    if aside is not None:
-      shutil.rmtree(aside, ignore_errors=True)
+      for guarded in tables.values():
+        with guarded.lock:
+          guarded.table.end_snapshot(completed)
+      if aside is not None:
+        shutil.rmtree(aside, ignore_errors=True)
 
+  def newest_whole(self, tables: Mapping[str, Table]) -> Found | None:
+    """The latest checkpoint that is as it was written; None if there is none at all.
 
-def newest_whole(directory: Path, tables: Mapping[str, Table]) -> Path | None:
-  """The latest checkpoint that is as it was written; None if there is none at all.
-
-  Raises:
-    UsageError: it was written by other tables, or each one there is damaged.
-  """
-  present = replay_folders.numbered(directory)
-  for checkpoint in reversed(present):
-    try:
-      manifest = _read(checkpoint)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-      logging.getLogger(__name__).warning(
-        'checkpoint %s is damaged (%s); going back to the one before', checkpoint, error
+    Raises:
+      UsageError: it was written by other tables, or each one there is damaged.
+    """
+    present = replay_folders.numbered(self._directory)
+    for checkpoint in reversed(present):
+      try:
+        manifest = _read(checkpoint)
+      except (OSError, ValueError, KeyError, TypeError) as error:
+        logging.getLogger(__name__).warning(
+          'checkpoint %s is damaged (%s); going back to the one before',
+          checkpoint,
+          error,
+        )
+        continue
+      replay_folders.check_tables(checkpoint, manifest['tables'], tables)
+      return Found(checkpoint, manifest, checkpoint == present[-1])
+    if present:
+      raise UsageError(
+        f'each of the {len(present)} checkpoints in {self._directory} is damaged or '
+        f'not of the native replay; start without restore'
       )
-      continue
-    replay_folders.check_tables(checkpoint, manifest['tables'], tables)
-    return checkpoint
-  if present:
-    raise UsageError(
-      f'each of the {len(present)} checkpoints in {directory} is damaged or not of the '
-      f'native replay; start without restore'
-    )
-  return None
+    return None
+
+  def restore(self, found: Found, tables: Mapping[str, GuardedTable]) -> None:
+    """Fills empty tables; the next checkpoint shares what stays as it is.
+
+    After damage was seen it shares nothing: there may be more of it on that disk.
+
+    Raises:
+      UsageError: another version of Callsheet laid out its columns.
+    """
+    place, manifest, _ = found
+    for index, (name, guarded) in enumerate(tables.items()):
+      saved, table = manifest['states'][name], guarded.table
+      if saved['storages'] != _layout(guarded):
+        raise UsageError(
+          f'{place}: table {name!r} was laid out by another version of Callsheet; '
+          f'restore with that one, or start without restore'
+        )
+      arrays = {
+        array: np.fromfile(place / f'{index}.{array}', dtype)
+        for array, dtype in saved['arrays'].items()
+      }
+      table.restore(arrays, saved['counters'])
+      for storage_name, storage in table.storages.items():
+        read_storage(place, index, storage_name, storage, manifest['files'])
+    if found.newest:
+      self._remember(place, manifest['files'])
+
+  def _remember(self, place: Path, files: dict[str, Described]) -> None:
+    self._last, self._files = place, files
+    self._identities = {name: identity(place / name) for name in files}
+
+  def _shareable(self, stopping: threading.Event) -> dict[str, Described]:
+    """Files of the last checkpoint that are still as they were, as far as is seen."""
+    sound: dict[str, Described] = {}
+    if self._last is None:
+      return sound
+    for number, (name, described) in enumerate(self._files.items()):
+      path = self._last / name
+      try:
+        if identity(path) != self._identities[name]:
+          raise ValueError(f'{name} was written to')
+        if (number + self._count) % _READ_AGAIN == 0:
+          check_file(path, described, stopping)
+        sound[name] = described
+      except (OSError, ValueError) as error:
+        logging.getLogger(__name__).warning(
+          'checkpoint %s is damaged (%s); what it held is written anew',
+          self._last,
+          error,
+        )
+    return sound
+
+  def _write_tables(
+    self,
+    aside: Path,
+    tables: Mapping[str, GuardedTable],
+    snapshots: Mapping[str, Snapshot],
+    shared: Mapping[str, Described],
+    stopping: threading.Event,
+  ) -> dict[str, Described]:
+    files: dict[str, Described] = {}
+    synced = []
+    # While the disk takes one file in, the next one is being made.
+    with ThreadPoolExecutor(1, 'replay-checkpoint') as disk:
+      for index, (name, guarded) in enumerate(tables.items()):
+        for file, rows in _rows(index, guarded, snapshots[name]):
+          files[file] = write_file(aside / file, rows, stopping)
+          synced.append(disk.submit(sync, aside / file))
+        for storage, chunks in snapshots[name].chunks.items():
+          for number in chunks.same:
+            check_running(stopping)
+            file = chunk_name(index, storage, number)
+            self._share(aside, file, shared[file], stopping)
+            files[file] = shared[file]
+      for each in synced:
+        each.result()
+    return files
+
+  def _share(
+    self, aside: Path, file: str, described: Described, stopping: threading.Event
+  ) -> None:
+    if self._last is None:
+      raise AssertionError('without a checkpoint before there is nothing to share')
+    share_file(self._last / file, aside / file, described, stopping)
 
 
-def restore(checkpoint: Path, tables: Mapping[str, GuardedTable]) -> None:
-  """Fills empty tables from a checkpoint that `newest_whole` gave."""
-  manifest = json.loads((checkpoint / _MANIFEST).read_text())['manifest']
-  for index, (name, guarded) in enumerate(tables.items()):
-    saved = manifest['states'][name]
-    table, declared = guarded.table, guarded.table.declared
-    arrays: dict[str, NDArray[np.generic]] = {
-      array: np.fromfile(checkpoint / f'{index}.{array}', dtype)
-      for array, dtype in saved['arrays'].items()
-    }
-    slots = table.restore(arrays, saved['counters'])
-    for number, (column, spec) in enumerate(declared.columns.items()):
-      width = int(np.prod(spec.shape))
-      piece = max(1, _PIECE_BYTES // max(1, width * np.dtype(spec.dtype).itemsize))
-      with open(checkpoint / f'{index}.column{number}', 'rb') as file:
-        for start in range(0, len(slots), piece):
-          part = slots[start : start + piece]
-          rows = np.fromfile(file, spec.dtype, len(part) * width)
-          table.restore_rows(column, part, rows.reshape(len(part), *spec.shape))
-
-
-def _write_tables(
-  aside: Path, tables: Mapping[str, GuardedTable], stopping: threading.Event
-) -> dict[str, Any]:
-  _check_running(stopping)
+def _begin(
+  tables: Mapping[str, GuardedTable], shared: Mapping[str, Described]
+) -> dict[str, Snapshot]:
+  """All tables as they are at one moment; what can't be shared counts as changed."""
+  absent = [
+    (storage, [chunk_name(i, name, n) not in shared for n in range(storage.chunks)])
+    for i, guarded in enumerate(tables.values())
+    for name, storage in guarded.table.storages.items()
+  ]
   with contextlib.ExitStack() as locks:
     for guarded in tables.values():
       locks.enter_context(guarded.lock)
-    snapshots = [guarded.table.begin_snapshot() for guarded in tables.values()]
-  try:
-    states = {}
-    for index, (name, guarded) in enumerate(tables.items()):
-      snapshot = snapshots[index]
-      for array, values in snapshot.arrays.items():
-        values.tofile(aside / f'{index}.{array}')
-      _write_columns(aside, index, guarded, snapshot, stopping)
-      states[name] = {
-        'counters': snapshot.counters,
-        'arrays': {array: v.dtype.str for array, v in snapshot.arrays.items()},
-      }
-  finally:
-    for guarded in tables.values():
-      with guarded.lock:
-        guarded.table.end_snapshot()
+    for storage, chunks in absent:
+      storage.changed |= chunks
+    return {name: guarded.table.begin_snapshot() for name, guarded in tables.items()}
+
+
+def _rows(
+  index: int, guarded: GuardedTable, snapshot: Snapshot
+) -> Iterator[tuple[str, list[NDArray[np.generic]]]]:
+  """What is to be written of one table: files, and what each holds."""
+  for array, values in snapshot.arrays.items():
+    yield f'{index}.{array}', [values]
+  for name, chunks in snapshot.chunks.items():
+    storage = guarded.table.storages[name]
+    for number in chunks.changed:
+      yield chunk_name(index, name, number), storage.take(number, guarded.lock)
+
+
+def _manifest(
+  tables: Mapping[str, GuardedTable],
+  snapshots: Mapping[str, Snapshot],
+  files: Mapping[str, Described],
+) -> dict[str, Any]:
   return {
+    'format': _FORMAT,
     'tables': replay_folders.describe(
       {name: guarded.table.declared for name, guarded in tables.items()}
     ),
-    'states': states,
-    'files': {
-      path.name: _describe_file(path, stopping) for path in sorted(aside.iterdir())
+    'states': {
+      name: {
+        'counters': snapshot.counters,
+        'arrays': {array: v.dtype.str for array, v in snapshot.arrays.items()},
+        'storages': _layout(tables[name]),
+      }
+      for name, snapshot in snapshots.items()
     },
+    'files': files,
   }
 
 
-def _write_columns(
-  aside: Path,
-  index: int,
-  guarded: GuardedTable,
-  snapshot: Snapshot,
-  stopping: threading.Event,
-) -> None:
-  names = list(guarded.table.declared.columns)
-  piece = max(1, _PIECE_BYTES // item_bytes(guarded.table.declared))
-  with contextlib.ExitStack() as opened:
-    files: dict[str, BinaryIO] = {
-      name: opened.enter_context(open(aside / f'{index}.column{number}', 'wb'))
-      for number, name in enumerate(names)
-    }
-    for start in range(0, len(snapshot.slots), piece):
-      _check_running(stopping)
-      part = snapshot.slots[start : start + piece]
-      with guarded.lock:
-        rows = guarded.table.rows(part)
-        snapshot.taken(part)
-      for name, file in files.items():
-        file.write(rows[name].data if rows[name].size else b'')
-    # What writers overwrote before its turn came.
-    for indices, kept in snapshot.kept:
-      for name, file in files.items():
-        width = kept[name][0].nbytes
-        for at, row in zip(indices.tolist(), kept[name], strict=True):
-          file.seek(at * width)
-          file.write(row.tobytes())
+def _layout(guarded: GuardedTable) -> dict[str, Any]:
+  storages = guarded.table.storages
+  return {name: describe_storage(storage) for name, storage in storages.items()}
 
 
 def _read(checkpoint: Path) -> dict[str, Any]:
@@ -186,30 +289,11 @@ def _read(checkpoint: Path) -> dict[str, Any]:
   manifest: dict[str, Any] = written['manifest']
   if written['checksum'] != _checksum(manifest):
     raise ValueError(f'the checksum of {_MANIFEST} is wrong')
+  if manifest.get('format') != _FORMAT:
+    raise ValueError('it was written by another version of Callsheet')
   for name, described in manifest['files'].items():
-    if (size := (checkpoint / name).stat().st_size) != described['bytes']:
-      raise ValueError(f'{name} has {size} bytes, not {described["bytes"]}')
-    if _describe_file(checkpoint / name) != described:
-      raise ValueError(f'the checksum of {name} is wrong')
+    check_file(checkpoint / name, described)
   return manifest
-
-
-def _describe_file(
-  path: Path, stopping: threading.Event | None = None
-) -> dict[str, int]:
-  checksum = size = 0
-  with open(path, 'rb') as file:
-    while data := file.read(_PIECE_BYTES):
-      _check_running(stopping)
-      checksum, size = zlib.crc32(data, checksum), size + len(data)
-    if stopping is not None:  # It is being written: on the disk before the rename is.
-      os.fsync(file.fileno())
-  return {'bytes': size, 'checksum': checksum}
-
-
-def _check_running(stopping: threading.Event | None) -> None:
-  if stopping is not None and stopping.is_set():
-    raise CallCancelled('replay is stopping')
 
 
 def _checksum(manifest: Mapping[str, Any]) -> int:

@@ -1,4 +1,4 @@
-"""The columns of a table in memory, made once: `[max_size, ...]` each.
+"""The columns of a table, made once: `[max_size, ...]` each.
 
 Those of small items lie beside each other, item by item: to draw one is to wait for one
 line of memory, not for one of each column. A large one is an array of its own.
@@ -7,34 +7,37 @@ line of memory, not for one of each column. A large one is an array of its own.
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
+from callsheet.nodes.native_storage import Rows, Storage, slot_bytes
 
 _SMALL_BYTES = 64
-
-Rows = dict[str, NDArray[np.generic]]
+# No column has this name.
+_SMALL = ''
 
 
 class Columns:
   """The arrays.
 
   Attributes:
-    views: each column, to be read and written.
+    storage: what they are stored in.
+    views: each column, to be read, and to be written behind `storage.touch`.
   """
 
-  def __init__(self, table: Table) -> None:
-    small = np.empty(table.max_size, _small(table))
-    self._small = small if small.dtype.itemsize else None
-    self.views: Rows = {}
-    for name, spec in table.columns.items():
-      if name in (small.dtype.names or ()):
-        self.views[name] = small[name]
-      else:
-        self.views[name] = np.empty((table.max_size, *spec.shape), spec.dtype)
-    self._large = [n for n in self.views if n not in (small.dtype.names or ())]
+  def __init__(self, table: Table, directory: Path | None = None) -> None:
+    self.storage = Storage(table.max_size, _layout(table), directory)
+    arrays = self.storage.arrays
+    small: Any = arrays.get(_SMALL)
+    self._small = small
+    self.views: Rows = {
+      name: arrays[name] if name in arrays else small[name] for name in table.columns
+    }
+    self._large = [name for name in self.views if name in arrays]
 
   def gather(self, slots: NDArray[np.int64], into: Rows, part: slice) -> None:
     """Copies the rows at `[N]` slots to the N rows of `part`."""
@@ -49,8 +52,17 @@ class Columns:
 
 def item_bytes(table: Table) -> int:
   """Bytes that one item takes in its columns."""
-  large = (name for name in table.columns if name not in (_small(table).names or ()))
-  return _small(table).itemsize + sum(_bytes(table, name) for name in large)
+  return slot_bytes(_layout(table))
+
+
+def _layout(table: Table) -> dict[str, np.dtype[np.generic]]:
+  small = _small(table)
+  layout: dict[str, np.dtype[np.generic]] = {
+    name: np.dtype((spec.dtype, tuple(spec.shape)))
+    for name, spec in table.columns.items()
+    if name not in (small.names or ())
+  }
+  return {_SMALL: small, **layout} if small.itemsize else layout
 
 
 def _small(table: Table) -> np.dtype[np.void]:

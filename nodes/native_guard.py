@@ -6,8 +6,10 @@ computed for the whole block, which is split only where it has to wait.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +29,10 @@ class GuardedTable:
     table: the items themselves.
   """
 
-  def __init__(self, table: Table) -> None:
+  def __init__(self, table: Table, directory: Path | None = None) -> None:
+    """Makes it; `directory` is where its columns are mapped from, None for memory."""
     self.lock = threading.Lock()
-    self.table = NativeTable(table)
+    self.table = NativeTable(table, directory)
     self._declared = table
     self._written = threading.Condition(self.lock)
     self._drawn = threading.Condition(self.lock)
@@ -93,6 +96,12 @@ class GuardedTable:
       self._stopping = True
       self._written.notify_all()
       self._drawn.notify_all()
+
+  def let_go(self) -> None:
+    """Gives its memory and its disk back, once it is stopped. Idempotent."""
+    with self.lock:
+      # Whoever still comes finds a table, and is then told that it is stopped.
+      self.table = NativeTable(dataclasses.replace(self._declared, max_size=1))
 
   def _await(self, changed: threading.Condition, passing: Callable[[], float]) -> float:
     while (passes := passing()) < 1:

@@ -1,28 +1,34 @@
-"""What a table of the native replay takes, and whether the machine has it."""
+"""What the tables of the native replay take, and whether the machine has it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from callsheet.agents.base import Table
 from callsheet.errors import UsageError
 from callsheet.nodes.native_columns import item_bytes
+from callsheet.nodes.native_mapping import free_bytes
 from callsheet.nodes.native_slots import Pool
+from callsheet.nodes.replay_checks import shown_bytes
 from callsheet.nodes.sum_tree import SumTree
 
-_GIB = 2**30
 
-
-def memory(table: Table) -> int:
-  """Bytes that the native replay takes for a table, full or empty."""
-  taken = table.max_size * item_bytes(table)
+def memory(table: Table, on_disk: bool = False) -> int:
+  """Bytes of memory that the native replay takes for a table, full or empty."""
+  taken = 0 if on_disk else columns(table)
   if table.sampler == 'prioritized':
     taken += SumTree.memory(table.max_size)
   if table.max_times_sampled:
     taken += Pool.memory(table.max_size) + 8 * table.max_size
   return taken
+
+
+def columns(table: Table) -> int:
+  """Bytes of its columns, which may be on disk."""
+  return table.max_size * item_bytes(table)
 
 
 def available() -> int | None:
@@ -31,25 +37,75 @@ def available() -> int | None:
   return min(limits, default=None)
 
 
-def check_fits(tables: Sequence[Table]) -> None:
-  """Refuses tables that the machine's available memory can't hold, before it is taken.
+def directories(
+  tables: Sequence[Table], columns_directory: str | Mapping[str, str] | None
+) -> dict[str, Path]:
+  """Where the columns of which table are; those in memory are not among them.
+
+  Raises:
+    UsageError: there is no such table.
+  """
+  names = [table.name for table in tables]
+  if columns_directory is None:
+    return {}
+  if isinstance(columns_directory, str):
+    return {name: Path(columns_directory) for name in names}
+  for name in columns_directory:
+    if name not in names:
+      raise UsageError(f'columns_directory names {name!r}; the tables are {names}')
+  return {name: Path(place) for name, place in columns_directory.items()}
+
+
+def check_fits(
+  tables: Sequence[Table], on_disk: Mapping[str, Path] = MappingProxyType({})
+) -> None:
+  """Refuses tables that memory or a disk can't hold, before any of it is taken.
+
+  Args:
+    tables: all of a replay.
+    on_disk: by table, where its columns are; those in memory are not among them.
 
   Raises:
     UsageError: names the table, what it takes, what there is, and what would fit.
   """
   left = available()
-  if left is None:
-    return
   for table in tables:
-    taken = memory(table)
-    if taken > left:
-      most = left // max(1, -(-taken // table.max_size))
-      raise UsageError(
-        f'table {table.name!r} would take {taken / _GIB:.2f} GiB ({table.max_size} '
-        f'items of {item_bytes(table)} bytes), and {left / _GIB:.2f} GiB are available '
-        f'here; a max_size of {most} would fit'
-      )
-    left -= taken
+    taken = memory(table, table.name in on_disk)
+    if left is not None:
+      _check_table(table, taken, left, 'available here')
+      left -= taken
+  free: dict[int, int] = {}
+  for table in tables:
+    if (directory := on_disk.get(table.name)) is not None:
+      there, disk = free_bytes(directory)
+      there = free.setdefault(disk, there)
+      _check_table(table, columns(table), there, f'free in {directory}')
+      free[disk] = there - columns(table)
+
+
+def stated(tables: Sequence[Table], on_disk: Mapping[str, Path]) -> str:
+  """What the tables take, in words."""
+  words = shown_bytes(sum(memory(table, table.name in on_disk) for table in tables))
+  disks: dict[Path, int] = {}
+  for table in tables:
+    if (directory := on_disk.get(table.name)) is not None:
+      disks[directory] = disks.get(directory, 0) + columns(table)
+  return ', '.join(
+    [
+      f'{words} of memory',
+      *(f'{shown_bytes(n)} in {place}' for place, n in disks.items()),
+    ]
+  )
+
+
+def _check_table(table: Table, taken: int, left: int, where: str) -> None:
+  if taken > left:
+    most = left // max(1, -(-taken // table.max_size))
+    raise UsageError(
+      f'table {table.name!r} would take {shown_bytes(taken)} ({table.max_size} '
+      f'items of {item_bytes(table)} bytes), and {shown_bytes(left)} are {where}; '
+      f'a max_size of {most} would fit'
+    )
 
 
 def _unused() -> int | None:

@@ -1,4 +1,4 @@
-"""A replay whose engine is numpy: columns in the memory of this process.
+"""A replay whose engine is numpy: columns in memory, or in files mapped into it.
 
 It imports neither TensorFlow nor JAX. Actors and learners come through the courier, or
 call it directly where they share its process.
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import UsageError
-from callsheet.nodes import native_checkpoints, native_memory, replay_checks
+from callsheet.nodes import native_memory, replay_checks
 from callsheet.nodes.limiting import credit, state
+from callsheet.nodes.native_checkpoints import Checkpoints
 from callsheet.nodes.native_guard import GuardedTable
 from callsheet.nodes.replay import Sample, TableStatistics
 
@@ -27,8 +28,8 @@ class NativeReplay:
   """The service; what its methods take and give is said at `replay.Replay`.
 
   The law of its limiter is that of `callsheet.nodes.limiting`, its draws are those of
-  the Reverb engine: with replacement, uniform or in proportion to p^exponent. What a
-  table takes is `native_memory.memory`, and is looked for before it is taken.
+  the Reverb engine: with replacement, uniform or in proportion to p^exponent. What its
+  tables take is looked for before it is taken: see `check`.
   """
 
   def __init__(
@@ -37,6 +38,7 @@ class NativeReplay:
     checkpoint_directory: str | None = None,
     restore: bool = False,
     keep_checkpoints: int = 2,
+    columns_directory: str | Mapping[str, str] | None = None,
   ) -> None:
     """Makes the tables.
 
@@ -46,26 +48,58 @@ class NativeReplay:
         no checkpoints.
       restore: start from the newest whole checkpoint, empty if there is none yet.
       keep_checkpoints: how many of the newest stay.
+      columns_directory: on which disk the columns are, of all tables or by table's
+        name; None, or a table that is not named, for memory. Keys and priorities are
+        always in memory. The files there have no names: nothing is left of them.
 
     Raises:
-      UsageError: a table can't work or doesn't fit into memory, the checkpoint doesn't
-        fit the tables, or each one there is damaged.
+      UsageError: a table can't work or doesn't fit into memory or on its disk, the
+        checkpoint doesn't fit the tables, or each one there is damaged.
     """
     self._tables = replay_checks.check_tables(tables)
     if keep_checkpoints < 1:
       raise UsageError(f'keep_checkpoints is at least 1, came {keep_checkpoints}')
     if restore and checkpoint_directory is None:
       raise UsageError('restore=True needs the checkpoint_directory to restore from')
-    self._keep = keep_checkpoints
-    self._directory = Path(checkpoint_directory) if checkpoint_directory else None
-    newest = None
-    if restore and self._directory is not None:
-      newest = native_checkpoints.newest_whole(self._directory, self._tables)
-    native_memory.check_fits(tables)
-    self._guarded = {name: GuardedTable(table) for name, table in self._tables.items()}
-    if newest is not None:
-      native_checkpoints.restore(newest, self._guarded)
+    self._checkpoints = found = None
+    if checkpoint_directory is not None:
+      self._checkpoints = Checkpoints(Path(checkpoint_directory), keep_checkpoints)
+      found = self._checkpoints.newest_whole(self._tables) if restore else None
+    on_disk = native_memory.directories(tables, columns_directory)
+    native_memory.check_fits(tables, on_disk)
+    self._guarded = {
+      name: GuardedTable(table, on_disk.get(name))
+      for name, table in self._tables.items()
+    }
+    if self._checkpoints is not None and found is not None:
+      self._checkpoints.restore(found, self._guarded)
     self._checkpointing, self._stopping = threading.Lock(), threading.Event()
+
+  @classmethod
+  def check(
+    cls,
+    tables: Sequence[Table],
+    *,
+    columns_directory: str | Mapping[str, str] | None = None,
+    **others: object,
+  ) -> str:
+    """Looks for what a replay would take, and takes none of it.
+
+    Args:
+      tables: as for the constructor.
+      columns_directory: likewise.
+      others: what else the constructor is given.
+
+    Returns:
+      how much memory, and how much of which disk.
+
+    Raises:
+      UsageError: a table can't work or doesn't fit.
+    """
+    replay_checks.check_tables(tables)
+    on_disk = native_memory.directories(tables, columns_directory)
+    native_memory.check_fits(tables, on_disk)
+    return native_memory.stated(tables, on_disk)
 
   @blocking
   def insert(
@@ -111,20 +145,17 @@ class NativeReplay:
   def checkpoint(self) -> str:
     """See `Replay.checkpoint`.
 
-    All tables are written down as they were at one moment. Writers and samplers go on
-    meanwhile: they wait while keys and priorities are copied, and for pieces of the
-    columns of a few megabytes each.
+    All tables are written down as they were at one moment; of the columns, what
+    changed since the checkpoint before. Writers and samplers wait only while keys and
+    priorities are copied.
     """
-    if self._directory is None:
+    if self._checkpoints is None:
       raise UsageError(
         'this replay has no folder for checkpoints: '
         'NativeReplay(tables, checkpoint_directory=...)'
       )
     with self._checkpointing:
-      place = native_checkpoints.write(
-        self._directory, self._guarded, self._keep, self._stopping
-      )
-    return str(place)
+      return str(self._checkpoints.write(self._guarded, self._stopping))
 
   def statistics(self) -> Mapping[str, TableStatistics]:
     """See `Replay.statistics`."""
@@ -144,9 +175,10 @@ class NativeReplay:
     }
 
   def close(self) -> None:
-    """Ends waiting callers with CallCancelled. Idempotent."""
+    """Ends waiting callers with CallCancelled; lets go of the tables. Idempotent."""
     self._stopping.set()
     for table in self._guarded.values():
       table.stop()
-    with self._checkpointing:
-      pass  # One that is being written is given up by now.
+    with self._checkpointing:  # One that is being written is given up by now.
+      for table in self._guarded.values():
+        table.let_go()

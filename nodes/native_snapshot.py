@@ -1,49 +1,25 @@
-"""A table as it was at one moment, while writers go on: what they overwrite is kept."""
+"""A table as it was at one moment, but for its columns, which `Storage` has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = dict[str, NDArray[np.generic]]
+from callsheet.nodes.native_storage import Chunks
 
 
-class Snapshot:
-  """Made and used under the table's lock.
+class Snapshot(NamedTuple):
+  """What is written down of a table besides its columns.
 
   Attributes:
-    slots: of the items, the oldest first.
-    arrays: what there is for each item beside its columns, in that order.
+    arrays: what there is for each item, the oldest item's first.
     counters: of the table.
-    kept: indices into `slots`, and their rows, that were overwritten before `taken`.
+    chunks: by storage.
   """
 
-  def __init__(
-    self,
-    slots: NDArray[np.int64],
-    capacity: int,
-    arrays: Mapping[str, NDArray[np.generic]],
-    counters: Mapping[str, float],
-  ) -> None:
-    self.slots, self.arrays, self.counters = slots, dict(arrays), dict(counters)
-    self.kept: list[tuple[NDArray[np.int64], Rows]] = []
-    # Where in `slots` an item is that is still to be taken, by slot.
-    self._pending = np.full(capacity, -1, np.int64)
-    self._pending[slots] = np.arange(len(slots))
-
-  def keep(
-    self, slots: NDArray[np.int64], columns: Mapping[str, NDArray[np.generic]]
-  ) -> None:
-    """To be called before these slots are written."""
-    pending = self._pending[slots]
-    lost = pending >= 0
-    if lost.any():
-      rows = {name: column[slots[lost]] for name, column in columns.items()}
-      self.kept.append((pending[lost], rows))
-      self._pending[slots[lost]] = -1
-
-  def taken(self, slots: NDArray[np.int64]) -> None:
-    """These are copied: they may be overwritten."""
-    self._pending[slots] = -1
+  arrays: Mapping[str, NDArray[np.generic]]
+  counters: Mapping[str, float]
+  chunks: Mapping[str, Chunks]

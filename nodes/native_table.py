@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from callsheet.nodes.limiting import Standing
 from callsheet.nodes.native_columns import Columns
 from callsheet.nodes.native_slots import Places, Pool, Ring, Slots
 from callsheet.nodes.native_snapshot import Snapshot
+from callsheet.nodes.native_storage import Storage
 from callsheet.nodes.sum_tree import Floats, SumTree
 
 Block = Mapping[str, NDArray[np.generic]]
@@ -38,13 +40,16 @@ class NativeTable:
 
   Attributes:
     declared: what it was made from.
+    storages: all its arrays of rows, by name, as checkpoints have them.
     standing: where it stands under its limiter.
   """
 
-  def __init__(self, table: Table) -> None:
+  def __init__(self, table: Table, directory: Path | None = None) -> None:
+    """Makes it; `directory` is where its columns are mapped from, None for memory."""
     self.declared = table
-    self._stored = Columns(table)
+    self._stored = Columns(table, directory)
     self._columns = self._stored.views
+    self.storages: Mapping[str, Storage] = {'items': self._stored.storage}
     self._pool = Pool(table.max_size) if table.max_times_sampled else None
     self._places: Places = self._pool or Ring(table.max_size)
     # Draws that each item has left, where they are limited.
@@ -53,7 +58,6 @@ class NativeTable:
     self._tree = SumTree(table.max_size) if prioritized else None
     self._highest, self._inserted, self._sampled = 1.0, 0, 0
     self._generator = np.random.default_rng()
-    self._snapshot: Snapshot | None = None
 
   @property
   def standing(self) -> Standing:
@@ -68,16 +72,13 @@ class NativeTable:
       part: start and stop within N.
     """
     slots = self._places.take(part.stop - part.start)
-    if self._snapshot is not None:
-      self._snapshot.keep(slots, self._columns)
     first, last = int(slots[0]), int(slots[-1])
     # Only a ring is known to have no gaps in between.
     run = self._pool is None and last - first == len(slots) - 1
+    where = slice(first, last + 1) if run else slots
+    self._stored.storage.touch(where)
     for name, column in self._columns.items():
-      if run:
-        column[first : last + 1] = block[name][part]
-      else:
-        column[slots] = block[name][part]
+      column[where] = block[name][part]
     if self._pool is not None:
       self._left[slots] = self.declared.max_times_sampled
     if self._tree is not None:
@@ -141,7 +142,7 @@ class NativeTable:
   def begin_snapshot(self) -> Snapshot:
     """What the table holds now, to be written down while it goes on.
 
-    Ends with `end_snapshot`.
+    Its storages have begun too; all ends with `end_snapshot`.
     """
     keys = self._places.live()
     slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
@@ -156,11 +157,13 @@ class NativeTable:
       'sampled': self._sampled,
       'highest_priority': self._highest,
     }
-    self._snapshot = Snapshot(slots, self.declared.max_size, arrays, counters)
-    return self._snapshot
+    chunks = {name: storage.begin() for name, storage in self.storages.items()}
+    return Snapshot(arrays, counters, chunks)
 
-  def end_snapshot(self) -> None:
-    self._snapshot = None
+  def end_snapshot(self, completed: bool) -> None:
+    """It is written down, or was given up."""
+    for storage in self.storages.values():
+      storage.end(completed)
 
   def rows(self, slots: Slots) -> dict[str, NDArray[np.generic]]:
     """Copies of the columns at these slots."""
@@ -171,12 +174,8 @@ class NativeTable:
 
   def restore(
     self, arrays: Mapping[str, NDArray[np.generic]], counters: Mapping[str, float]
-  ) -> Slots:
-    """Takes over a snapshot, except for its columns.
-
-    Returns:
-      the slot of each item, for `restore_rows`.
-    """
+  ) -> None:
+    """Takes over a snapshot, except for its storages."""
     keys = arrays['keys'].astype(np.uint64)
     slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
     self._places.restore(keys, int(counters['serial']))
@@ -186,11 +185,6 @@ class NativeTable:
       self._left[slots] = arrays['left'].astype(np.int64)
     self._inserted, self._sampled = int(counters['inserted']), int(counters['sampled'])
     self._highest = counters['highest_priority']
-    return slots
-
-  def restore_rows(self, name: str, slots: Slots, rows: NDArray[np.generic]) -> None:
-    """Sets one column at these slots."""
-    self._columns[name][slots] = rows
 
   def _choose(self, count: int) -> tuple[Slots, Floats | float]:
     """So many slots, and with what probability each was chosen."""

@@ -149,6 +149,13 @@ def check_sizes(table: Table, batch_size: int, num_batches: int) -> None:
     )
 
 
+def shown_bytes(count: int) -> str:
+  """A number of bytes, as it is read: `1.50 GiB`."""
+  if count >= 2**30:
+    return f'{count / 2**30:.2f} GiB'
+  return f'{count / 2**20:.1f} MiB'
+
+
 def _check_priorities(
   table: Table, priorities: ArrayLike, shape: tuple[int, ...]
 ) -> NDArray[np.float64]:

@@ -105,6 +105,20 @@ class ReverbReplay:
       for name, table in self._tables.items()
     }
 
+  @classmethod
+  def check(cls, tables: Sequence[Table], **others: object) -> str:
+    """Looks at what a replay would take; `others` is what else it is given.
+
+    Returns:
+      how much memory: Reverb takes it as its tables fill, and compresses items.
+
+    Raises:
+      UsageError: a table can't work.
+    """
+    declared = replay_checks.check_tables(tables).values()
+    full = sum(table.max_size * row_type(table).itemsize for table in declared)
+    return f'up to {replay_checks.shown_bytes(full)} of memory, uncompressed'
+
   @blocking
   def insert(
     self,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
-from callsheet.agents.base import Agent
+from callsheet.agents.base import Agent, Table
 from callsheet.errors import UsageError
 from callsheet.nodes.actor import Actor
 from callsheet.nodes.counter import Counter
@@ -61,11 +61,12 @@ def actor_learner(
     num_episodes: of one evaluation.
     updates_per_dispatch: see `Learner`.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
-    make_replay: the engine, from the agent's tables: one of `ENGINES`, or another.
+    make_replay: the engine, from the agent's tables: one of `ENGINES`, or another. Is
+      there a `make_replay.check`, see `check_replay`, it is asked.
     replay_options: further keyword arguments of the engine.
 
   Raises:
-    UsageError: there is no actor.
+    UsageError: there is no actor, or the replay's tables don't fit here.
     GraphError: `make_replay` doesn't take the tables and these options.
   """
   if num_actors < 1:
@@ -78,6 +79,7 @@ def actor_learner(
   base = seed * _SEEDS
   counter = program.add('counter', Counter)
   replay = program.add('replay', make_replay, agent.tables, **replay_options)
+  check_replay(make_replay, agent.tables, replay_options)
   recorder = program.add('recorder', Recorder, folder(), counter, replay)
   learner = program.add(
     'learner',
@@ -119,3 +121,20 @@ def actor_learner(
     policy_directory=folder('checkpoint', 'policy'),
   )
   return program
+
+
+def check_replay(
+  make_replay: Callable[..., Replay],
+  tables: Sequence[Table],
+  options: Mapping[str, object],
+) -> str | None:
+  """What a replay would take of this machine, in words; None if the engine can't say.
+
+  An engine says it by a class method `check(tables, **options)`, with the options of
+  its constructor.
+
+  Raises:
+    UsageError: it can't work here.
+  """
+  check = getattr(make_replay, 'check', None)
+  return None if check is None else str(check(tables, **options))

@@ -76,6 +76,18 @@ def place(tmp_path, monkeypatch):
       'run dqn --replay=native --max_replay_size=9000000000000',
       "table 'transitions' would take 445438.28 GiB (9000000000000 items",
     ),
+    (
+      'run dqn --replay=native --replay_directory=/proc/x',
+      ' MiB (50000 items of 44 bytes), and 0.0 MiB are free in /proc/x; a max_size of',
+    ),
+    (
+      'run dqn --replay=native --replay_directory=/proc/version/x',
+      'no files can be made in /proc/version/x; name another columns_directory',
+    ),
+    (
+      'run dqn --replay=reverb --replay_directory=x',
+      "--replay_directory=x is the native replay's, Reverb's tables are in memory; l",
+    ),
     ('eval', 'expected one folder of a run, got nothing; right is: callsheet eval '),
     ('eval nowhere', 'nowhere is not the folder of a run: its config.json can not be '),
     ('eval x --num_episodes=0', '--num_episodes takes a positive integer, got '),

@@ -62,8 +62,10 @@ def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
   assert (code, err) == (0, ''), out
   run = shell.place / 'runs' / 'mine'
   lines = out.splitlines()
-  assert (
-    lines[0] == f'dqn on CartPole-v1, seed 0, as {backend}, {replay} replay: runs/mine'
+  assert re.fullmatch(
+    rf'dqn on CartPole-v1, seed 0, as {backend}, {replay} replay '
+    r'\((up to )?\d+\.\d MiB of memory.*\): runs/mine',
+    lines[0],
   )
   assert re.fullmatch(
     r'not solved: mean return .* \(best .*\), target 1e\+09', lines[-4]
@@ -97,9 +99,17 @@ def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
 def test_the_native_replay_runs_without_reverb_and_tensorflow(shell: Shell):
   shell.hide('reverb', 'tensorflow', 'launchpad')
   code, out, err = shell.run(
-    'run', 'dqn', '--replay=native', '--name=mine', '--max_actor_steps=2000', *SMALL
+    'run',
+    'dqn',
+    '--replay=native',
+    '--replay_directory=columns',
+    '--name=mine',
+    '--max_actor_steps=2000',
+    *SMALL,
   )
   assert (code, err) == (0, ''), out
+  assert re.search(r'of memory, \d+\.\d MiB in .*/columns\): runs/mine', out)
+  assert os.listdir(shell.place / 'columns') == []
   run = shell.place / 'runs' / 'mine'
   assert steps(run, 'learner_steps') > 0
   last = rows(run)[-1]

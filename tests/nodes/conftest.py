@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,14 +13,15 @@ from callsheet.agents.base import Table
 from callsheet.nodes.native_replay import NativeReplay
 
 REVERB = importlib.util.find_spec('reverb') is not None
-ENGINES = ['native', 'reverb'] if REVERB else ['native']
+NATIVE = ['native', 'native-mapped']
+ENGINES = [*NATIVE, 'reverb'] if REVERB else NATIVE
 collect_ignore = [] if REVERB else ['test_reverb_replay.py']
 
 Engine = Callable[..., Any]
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
   """Makes a replay from tables; it is closed behind the test."""
   made: list[Any] = []
 
@@ -29,6 +31,10 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
       made.append(ReverbReplay(tables, **options))
     else:
+      if request.param == 'native-mapped':
+        options['columns_directory'] = str(
+          tmp_path.with_name(f'{tmp_path.name}-mapped')
+        )
       made.append(NativeReplay(tables, **options))
     return made[-1]
 

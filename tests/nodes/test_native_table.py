@@ -138,7 +138,7 @@ def test_tables_that_do_not_fit_together_are_refused_before_memory_is_taken(
   with pytest.raises(UsageError) as caught:
     NativeReplay(tables)
   assert str(caught.value) == (
-    "table 'b' would take 0.59 GiB (600 items of 1048576 bytes), and 0.41 GiB are "
+    "table 'b' would take 600.0 MiB (600 items of 1048576 bytes), and 424.0 MiB are "
     'available here; a max_size of 424 would fit'
   )
   NativeReplay([tables[0], Table('b', pixels, 424)]).close()

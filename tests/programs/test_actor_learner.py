@@ -241,3 +241,21 @@ def test_the_program_imports_no_tensorflow():
   heavy = ('tensorflow', 'reverb', 'orbax', 'launchpad', 'callsheet.launch')
   statement = 'import callsheet.programs.actor_learner, callsheet.agents.dqn'
   assert imported(statement, *heavy) == '[]'
+
+
+def test_an_engine_that_can_check_is_asked_before_anything_starts():
+  class Careful(Engine):
+    @classmethod
+    def check(cls, tables, *, order):
+      raise UsageError(f'{len(tables)} tables in {order} order do not fit')
+
+  with pytest.raises(UsageError, match='1 tables in no order do not fit'):
+    declare(make_replay=Careful, replay_options={'order': 'no'})
+  with pytest.raises(ArgumentError, match='ordr'):
+    declare(make_replay=Careful, replay_options={'ordr': 'no'})
+
+
+def test_tables_that_can_not_fit_are_refused():
+  huge = dqn(SPEC, DQNConfig(max_replay_size=9_000_000_000_000))
+  with pytest.raises(UsageError, match=r"'transitions' would take .* a max_size of"):
+    actor_learner(huge, make_environment, make_replay=ENGINES['native'])

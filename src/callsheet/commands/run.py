@@ -9,7 +9,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -17,7 +17,6 @@ from absl import flags
 from rich.console import Console
 
 from callsheet.agents import registry
-from callsheet.agents.base import Agent
 from callsheet.commands import dashboard, folders, help, report, requirements
 from callsheet.commands.flags import (
   config_names,
@@ -30,9 +29,15 @@ from callsheet.commands.flags import (
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Backend, Processes, Terminal, backend_of, start
 from callsheet.launch.launching import terminated_like_interrupted
-from callsheet.nodes import native_memory, replay_checks, reverb_port
+from callsheet.nodes import reverb_port
 from callsheet.nodes.gymnasium_environments import make_gymnasium
-from callsheet.programs.actor_learner import DEFAULT_ENGINE, ENGINES, actor_learner
+from callsheet.nodes.replay import Replay
+from callsheet.programs.actor_learner import (
+  DEFAULT_ENGINE,
+  ENGINES,
+  actor_learner,
+  check_replay,
+)
 from callsheet.programs.program import Program
 
 USAGE = 'callsheet run dqn --env=CartPole-v1'
@@ -60,9 +65,8 @@ def run(argv: list[str]) -> int:
     logs = os.path.join(folder.path, 'logs')
     backend = dataclasses.replace(backend, log_directory=logs)
   console = Console(highlight=False)
-  replay = run.config['flags']['replay']
   console.print(
-    f'{run.title}, as {backend.name}, {replay} replay: {run.folder}', soft_wrap=True
+    f'{run.title}, as {backend.name}, {run.replay}: {run.folder}', soft_wrap=True
   )
   try:
     with (
@@ -92,6 +96,7 @@ class _Run(NamedTuple):
   program: Program
   backend: Backend
   title: str
+  replay: str
   folder: str
   config: dict[str, Any]
   target_return: float | None
@@ -116,7 +121,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   make_environment = make_gymnasium(values.env)
   with contextlib.closing(make_environment(1, values.seed)) as probe:
     agent = entry.make(probe.spec(), config)
-  replay_options = _check_replay(values, agent)
+  make_replay, replay_options = _replay(values)
   target = values.target_return
   if target is None:
     target = gymnasium.spec(values.env).reward_threshold
@@ -134,9 +139,11 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     num_episodes=values.num_episodes,
     updates_per_dispatch=values.updates_per_dispatch,
     run_directory=os.path.abspath(folder),
-    make_replay=ENGINES[values.replay],
+    make_replay=make_replay,
     replay_options=replay_options,
   )
+  taken = check_replay(make_replay, agent.tables, replay_options)
+  replay = f'{values.replay} replay' + (f' ({taken})' if taken else '')
   described = {
     'agent': name,
     'agent_config': dataclasses.asdict(config),
@@ -149,28 +156,37 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     'python': platform.python_version(),
   }
   title = f'{name} on {values.env}, seed {values.seed}'
-  return _Run(program, backend, title, folder, described, target)
+  return _Run(program, backend, title, replay, folder, described, target)
 
 
-def _check_replay(values: flags.FlagValues, agent: Agent) -> dict[str, object]:
-  """What the chosen engine is given, once it is known that it can run here."""
-  engine, port = values.replay, values.replay_port
+def _replay(
+  values: flags.FlagValues,
+) -> tuple[Callable[..., Replay], dict[str, object]]:
+  """The chosen engine and what it is given, once it is known that it can run here."""
+  engine, port, directory = values.replay, values.replay_port, values.replay_directory
   if engine not in ENGINES:
     near = difflib.get_close_matches(engine, ENGINES, n=1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
     raise UsageError(f'no replay {engine!r}; {hint}there are {", ".join(ENGINES)}')
+  options: dict[str, object] = {}
   if engine == 'reverb':
     requirements.for_reverb()
     if port is not None:
       _check_port(port)
-    return {'port': port}
-  if port is not None:
+    if directory is not None:
+      raise UsageError(
+        f"--replay_directory={directory} is the native replay's, Reverb's tables are "
+        'in memory; leave it out, or take --replay=native'
+      )
+    options = {'port': port}
+  elif port is not None:
     raise UsageError(
       f"--replay_port={port} is Reverb's, the {engine} replay has no port of its own; "
       'leave it out, or take --replay=reverb'
     )
-  native_memory.check_fits(tuple(replay_checks.check_tables(agent.tables).values()))
-  return {}
+  elif directory is not None:
+    options = {'columns_directory': os.path.abspath(directory)}
+  return ENGINES[engine], options
 
 
 def _check_port(port: int) -> None:
@@ -199,6 +215,7 @@ _OWN = (
   'updates_per_dispatch',
   'replay',
   'replay_port',
+  'replay_directory',
 )
 
 
@@ -236,6 +253,11 @@ def _flags() -> flags.FlagValues:
   string('replay', DEFAULT_ENGINE, f'Its engine: {" or ".join(ENGINES)}.')
   integer(
     'replay_port', None, "The replay server's port; any free one by default.", 1, 65535
+  )
+  string(
+    'replay_directory',
+    None,
+    "Where the native replay's columns are on disk; in memory by default.",
   )
   flags.DEFINE_float(
     'target_return',
