@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 
 import jax
@@ -15,6 +17,7 @@ from callsheet.calls import call_async
 from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.counter import Counter
+from callsheet.nodes.prefetching import Prefetch
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay, Sample
 from callsheet.nodes.variables import Parameters
@@ -33,12 +36,14 @@ class Learner:
     recorder: gets the metrics of the newest dispatch, the mean of its updates.
     seed: of the initial parameters.
     updates_per_dispatch: K, updates in one dispatch and batches in one sample.
+    prefetch: samples on the device ahead of the one that is learnt on; each makes
+      priorities one dispatch older.
     publish_period: seconds between two versions of the parameters, and two reports.
     max_steps: `run` returns after exactly so many updates; None goes on until the stop.
     checkpoint_directory: the state is saved there in the end; None saves nothing.
 
   Raises:
-    UsageError: `updates_per_dispatch` is below 1.
+    UsageError: `updates_per_dispatch` or `prefetch` is below 1.
   """
 
   def __init__(
@@ -50,6 +55,7 @@ class Learner:
     *,
     seed: int = 0,
     updates_per_dispatch: int = 8,
+    prefetch: int = 1,
     publish_period: float = 0.1,
     max_steps: int | None = None,
     checkpoint_directory: str | None = None,
@@ -58,13 +64,19 @@ class Learner:
       raise UsageError(
         f'updates_per_dispatch is {updates_per_dispatch}, expected at least 1'
       )
+    if prefetch < 1:
+      raise UsageError(f'prefetch is {prefetch}, expected at least 1')
     self._agent, self._replay = agent, replay
+    self._prefetch = prefetch
     self._counter, self._recorder = counter, recorder
     self._updates_per_dispatch = updates_per_dispatch
     self._publish_period = publish_period
     self._max_steps = max_steps
     self._checkpoint_directory = checkpoint_directory
-    self._state = jax.jit(agent.init)(jax.random.PRNGKey(seed))
+    state = jax.jit(agent.init)(jax.random.PRNGKey(seed))
+    # Committed, as the batches are: else the second dispatch would compile once more.
+    self._sharding = jax.tree.leaves(state)[0].sharding
+    self._state = jax.device_put(state, self._sharding)
     self._metrics: Metrics = {}
     self._steps = 0
     self._reported = 0
@@ -103,21 +115,23 @@ class Learner:
       checkpoints.save(self._checkpoint_directory, self._state)
 
   def _learn(self, stop: threading.Event) -> None:
-    sampling = self._ask()
+    prefetch = Prefetch(
+      self._replay, self._agent.samples, self._sizes(), self._prefetch, self._sharding
+    )
     # The replay fills meanwhile, and whoever is stopped by then needn't compile.
-    if sampling is not None and not (sampling.done() or stop.is_set()):
+    if not (prefetch.at_end or prefetch.ready or stop.is_set()):
       self._compile()
     updating: Future[None] | None = None
-    while sampling is not None and not stop.is_set():
-      sample = sampling.result()
-      # One behind the last would be drawn for nothing, and might never come.
-      sampling = self._ask(behind=len(sample.keys))
-      self._state, self._metrics = self._dispatch(self._state, sample.batch)
-      self._steps += len(sample.keys)
+    while not stop.is_set() and (placed := prefetch.take()) is not None:
+      before = self._metrics
+      self._state, self._metrics = self._dispatch(self._state, placed.batch)
+      self._steps += len(placed.sample.keys)
+      # Dispatches don't wait for the device: unbounded, they would draw ahead of it.
+      jax.block_until_ready(before)  # type: ignore[no-untyped-call]
       if updating is not None:
         updating.result()
-      updating = self._update_priorities(sample, self._metrics)
-      if sampling is None or self._time_to_publish():
+      updating = self._update_priorities(placed.sample, self._metrics)
+      if prefetch.at_end or self._time_to_publish():
         self._publish()
         self._report()
     if updating is not None:
@@ -141,19 +155,22 @@ class Learner:
         data, jnp.zeros(leading, jnp.float32), jnp.zeros(leading[:1], jnp.int32)
       )
 
-    self._dispatch.lower(self._state, jax.eval_shape(batches)).compile()
+    # Committed, as the prefetched ones are: else the call would compile once more.
+    def place(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+      return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
+        array.shape, array.dtype, sharding=self._sharding
+      )
 
-  def _ask(self, behind: int = 0) -> Future[Sample] | None:
-    """The next sample, `behind` updates that are still to be done; None at the end."""
-    num_batches = self._updates_per_dispatch
-    if self._max_steps is not None:
-      num_batches = min(num_batches, self._max_steps - self._steps - behind)
-    if num_batches < 1:
-      return None
-    samples = self._agent.samples
-    return call_async(
-      self._replay.sample, samples.table, samples.batch_size, num_batches
-    )
+    placed = jax.tree.map(place, jax.eval_shape(batches))
+    self._dispatch.lower(self._state, placed).compile()
+
+  def _sizes(self) -> Iterator[int]:
+    """K of each sample; one behind the last would be drawn for nothing."""
+    left = math.inf if self._max_steps is None else self._max_steps - self._steps
+    while left > 0:
+      size = int(min(self._updates_per_dispatch, left))
+      left -= size
+      yield size
 
   def _update_priorities(self, sample: Sample, metrics: Metrics) -> Future[None] | None:
     if 'priorities' not in metrics:

@@ -13,6 +13,7 @@ from callsheet.errors import CallCancelled, UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.learner import Learner
+from callsheet.nodes.prefetching import Prefetch
 from callsheet.nodes.variables import Parameters
 from tests.nodes.small import Batches, Loop, Records, agent, eventually
 
@@ -103,6 +104,28 @@ def test_the_next_batches_are_asked_for_before_the_update():
     replay.cancel()
     assert isinstance(loop.ended.exception(20), CallCancelled)
   assert seen == [True]
+
+
+@pytest.mark.parametrize('ahead', [1, 3])
+def test_no_more_samples_are_drawn_ahead_than_asked_for(ahead):
+  replay = Batches()
+  sharding = jax.numpy.zeros(()).sharding
+  prefetch = Prefetch(replay, agent().samples, [2] * 10, ahead, sharding)
+  eventually(lambda: len(replay.samples) == ahead)
+  placed = prefetch.take()
+  eventually(lambda: len(replay.samples) == ahead + 1)
+  assert all(
+    leaf.committed and leaf.sharding == sharding
+    for leaf in jax.tree.leaves(placed.batch)
+  )
+  while (placed := prefetch.take()) is not None:
+    assert_close(placed.batch, placed.sample.batch)
+  assert prefetch.at_end and len(replay.samples) == 10
+
+
+def test_at_least_one_sample_ahead():
+  with pytest.raises(UsageError, match='prefetch is 0, expected at least 1'):
+    learner(prefetch=0)
 
 
 def test_at_least_one_update_in_a_dispatch():

@@ -1,0 +1,94 @@
+"""Samples on their way from the replay to the learner's device."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import NamedTuple
+
+import jax
+
+from callsheet.agents.base import Batch, Sampling
+from callsheet.calls import call_async
+from callsheet.nodes.replay import Replay, Sample
+
+
+class Placed(NamedTuple):
+  """A sample and its batches on the device.
+
+  On the CPU these may stand on the sample's own memory: jax keeps it for as long.
+  """
+
+  sample: Sample
+  batch: Batch
+
+
+class Prefetch:
+  """Draws samples ahead of the one that is learnt on, and puts them on the device.
+
+  Both happen in the thread that the call's answer comes in: there is none to be ended
+  but the call's own, and a stop reaches it as it reaches any call. What is drawn ahead
+  lacks the priorities of what is learnt on meanwhile: of `ahead` dispatches.
+
+  Args:
+    replay: where the samples come from.
+    samples: the table, and B.
+    sizes: of each sample its K, in order; nothing is drawn behind the last.
+    ahead: samples asked for beyond the one that was taken last, at least 1.
+    sharding: where the batches go; they are committed to it.
+  """
+
+  def __init__(
+    self,
+    replay: Replay,
+    samples: Sampling,
+    sizes: Iterable[int],
+    ahead: int,
+    sharding: jax.sharding.Sharding,
+  ) -> None:
+    self._replay, self._samples = replay, samples
+    self._sizes, self._sharding = iter(sizes), sharding
+    self._asked: deque[Future[Placed]] = deque()
+    for _ in range(ahead):
+      self._ask()
+
+  def take(self) -> Placed | None:
+    """The next sample, waiting for it; None behind the last.
+
+    Raises:
+      CallCancelled: the stop came while it waited.
+      Exception: whatever the replay raised.
+    """
+    if not self._asked:
+      return None
+    placed = self._asked.popleft().result()
+    self._ask()
+    return placed
+
+  @property
+  def at_end(self) -> bool:
+    """Whether the last sample has been taken."""
+    return not self._asked
+
+  @property
+  def ready(self) -> bool:
+    """Whether the next sample is there, or has failed."""
+    return bool(self._asked) and self._asked[0].done()
+
+  def _ask(self) -> None:
+    size = next(self._sizes, None)
+    if size is None:
+      return
+    placed: Future[Placed] = Future()
+    self._asked.append(placed)
+
+    def place(answered: Future[Sample]) -> None:
+      try:
+        sample = answered.result()
+        placed.set_result(Placed(sample, jax.device_put(sample.batch, self._sharding)))
+      except BaseException as error:
+        placed.set_exception(error)
+
+    table, batch_size = self._samples.table, self._samples.batch_size
+    call_async(self._replay.sample, table, batch_size, size).add_done_callback(place)
