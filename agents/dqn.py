@@ -271,9 +271,12 @@ def dqn(
   loss_and_gradients = jax.value_and_grad(loss, has_aux=True)
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
   clip = config.max_gradient_norm
-  optimizer = optax.chain(
-    optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-    optax.adam(config.learning_rate, eps=config.adam_epsilon),
+  # Flat: one pass over all parameters instead of a few operations for each array.
+  optimizer = optax.flatten(
+    optax.chain(
+      optax.identity() if clip is None else optax.clip_by_global_norm(clip),
+      optax.adam(config.learning_rate, eps=config.adam_epsilon),
+    )
   )
 
   def init(key: chex.PRNGKey) -> DQNState:
