@@ -7,15 +7,15 @@ computed for the whole block, which is split only where it has to wait.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
 from callsheet.errors import CallCancelled
-from callsheet.nodes.limiting import Standing, credit, room
+from callsheet.nodes.limiting import Standing, passing_samples, room
 from callsheet.nodes.native_table import Block, Draws, NativeTable, weigh
+from callsheet.nodes.patience import Patience, Side, WaitingRoom, too_late
 from callsheet.nodes.sum_tree import Floats
 
 
@@ -25,22 +25,35 @@ class GuardedTable:
   Attributes:
     lock: held by whoever looks at `table`.
     table: the items themselves.
+    waiting: who waits, at either side.
   """
 
   def __init__(self, table: Table) -> None:
     self.lock = threading.Lock()
     self.table = NativeTable(table)
+    self.waiting: dict[Side, WaitingRoom] = {
+      'sample': WaitingRoom(),
+      'insert': WaitingRoom(),
+    }
     self._declared = table
     self._written = threading.Condition(self.lock)
     self._drawn = threading.Condition(self.lock)
     self._stopping = False
 
-  def insert(self, block: Block, priorities: Floats | None, count: int) -> None:
-    """Stores N = `count` items as the law lets them pass.
+  def insert(
+    self,
+    block: Block,
+    priorities: Floats | None,
+    count: int,
+    timeout: float | None = None,
+  ) -> None:
+    """Stores N = `count` items as the law lets them pass, within `timeout` seconds.
 
     Raises:
+      ReplayTimeout: it took longer.
       CallCancelled: the replay stops.
     """
+    patience = Patience(timeout)
     weights = None if priorities is None else weigh(self._declared, priorities)
     with self.lock:
       self._check_running()
@@ -48,24 +61,30 @@ class GuardedTable:
         self.table.raise_highest(priorities)
       done = 0
       while done < count:
-        passing = self._await(self._drawn, self._room)
+        if (passing := self._room()) < 1:
+          with self.waiting['insert'].seat():
+            passing = self._await('insert', patience, done, count)
         part = slice(done, done + int(min(passing, count - done)))
         self.table.write(block, weights, part)
         self._written.notify_all()
         done = part.stop
 
-  def sample(self, count: int) -> Draws:
-    """Draws N = `count` items as the law lets them pass.
+  def sample(self, count: int, timeout: float | None = None) -> Draws:
+    """Draws N = `count` items as the law lets them pass, within `timeout` seconds.
 
     Raises:
+      ReplayTimeout: it took longer.
       CallCancelled: the replay stops.
     """
+    patience = Patience(timeout)
     draws = self.table.new_draws(count)
     with self.lock:
       self._check_running()
       done = 0
       while done < count:
-        passing = self._await(self._written, self._credit)
+        if (passing := self._credit()) < 1:
+          with self.waiting['sample'].seat():
+            passing = self._await('sample', patience, done, count)
         part = slice(done, done + int(min(passing, count - done)))
         self.table.draw(draws, part)
         self._drawn.notify_all()
@@ -94,9 +113,15 @@ class GuardedTable:
       self._written.notify_all()
       self._drawn.notify_all()
 
-  def _await(self, changed: threading.Condition, passing: Callable[[], float]) -> float:
+  def _await(self, side: Side, patience: Patience, done: int, count: int) -> float:
+    changed, passing = (
+      (self._written, self._credit) if side == 'sample' else (self._drawn, self._room)
+    )
     while (passes := passing()) < 1:
-      changed.wait()
+      if patience.spent():
+        at = self.table.standing
+        raise too_late(side, self._declared, at, patience, done, count)
+      changed.wait(patience.left())
       self._check_running()
     return passes
 
@@ -105,12 +130,8 @@ class GuardedTable:
     return min(passes, self._declared.max_size)
 
   def _credit(self) -> float:
-    at = self.table.standing
-    passes = credit(self._declared.limiter, at)
-    if self._declared.max_times_sampled:
-      # Each draw may be its item's last: so many can't bring it below the minimal size.
-      return min(passes, at.size - self._declared.limiter.min_size + 1)
-    return passes
+    at, table = self.table.standing, self._declared
+    return passing_samples(table.limiter, table.max_times_sampled, at)
 
   def _check_running(self) -> None:
     if self._stopping:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from callsheet.agents.base import Table
 from callsheet.errors import UsageError
+from callsheet.nodes import native_selectors
 from callsheet.nodes.native_columns import item_bytes
 from callsheet.nodes.native_slots import Pool
-from callsheet.nodes.sum_tree import SumTree
 
 _GIB = 2**30
 
@@ -18,10 +18,11 @@ _GIB = 2**30
 def memory(table: Table) -> int:
   """Bytes that the native replay takes for a table, full or empty."""
   taken = table.max_size * item_bytes(table)
-  if table.sampler == 'prioritized':
-    taken += SumTree.memory(table.max_size)
+  taken += native_selectors.memory(table)
   if table.max_times_sampled:
-    taken += Pool.memory(table.max_size) + 8 * table.max_size
+    taken += 8 * table.max_size
+  if table.max_times_sampled or table.remover != 'fifo':
+    taken += Pool.memory(table.max_size)
   return taken
 
 

@@ -73,20 +73,27 @@ class NativeReplay:
     table: str,
     columns: Mapping[str, NDArray[np.generic]],
     priorities: NDArray[np.floating[Any]] | None = None,
+    timeout: float | None = None,
   ) -> int:
     """See `Replay.insert`."""
     declared = replay_checks.find_table(self._tables, table)
     block, given, count = replay_checks.check_block(declared, columns, priorities)
-    self._guarded[table].insert(block, given, count)
+    self._guarded[table].insert(block, given, count, timeout)
     return count
 
   @blocking
-  def sample(self, table: str, batch_size: int, num_batches: int = 1) -> Sample:
+  def sample(
+    self,
+    table: str,
+    batch_size: int,
+    num_batches: int = 1,
+    timeout: float | None = None,
+  ) -> Sample:
     """See `Replay.sample`."""
     declared = replay_checks.find_table(self._tables, table)
     replay_checks.check_sizes(declared, batch_size, num_batches)
     leading = (num_batches, batch_size)
-    draws = self._guarded[table].sample(num_batches * batch_size)
+    draws = self._guarded[table].sample(num_batches * batch_size, timeout)
     batch = Batch(
       data={
         name: column.reshape(*leading, *column.shape[1:])

@@ -91,8 +91,14 @@ class ReverbReplay:
       raise
     self._rows = {name: row_type(table) for name, table in self._tables.items()}
     self._writers = {
-      name: TableWriter(self._server.new_writer, name, row.itemsize, self._stopping)
-      for name, row in self._rows.items()
+      name: TableWriter(
+        self._server.new_writer,
+        table,
+        self._rows[name].itemsize,
+        functools.partial(self._standing, name),
+        self._stopping,
+      )
+      for name, table in self._tables.items()
     }
     self._samplers = {
       name: TableSampler(
@@ -111,6 +117,7 @@ class ReverbReplay:
     table: str,
     columns: Mapping[str, NDArray[np.generic]],
     priorities: NDArray[np.floating[Any]] | None = None,
+    timeout: float | None = None,
   ) -> int:
     """See `Replay.insert`."""
     declared = replay_checks.find_table(self._tables, table)
@@ -121,19 +128,26 @@ class ReverbReplay:
       if count:
         self._raise_highest(table, given)
         try:
-          self._writers[table].write(pack(self._rows[table], block), given.tolist())
+          rows = pack(self._rows[table], block)
+          self._writers[table].write(rows, given.tolist(), timeout)
         finally:
           self._samplers[table].wake()
     return count
 
   @blocking
-  def sample(self, table: str, batch_size: int, num_batches: int = 1) -> Sample:
+  def sample(
+    self,
+    table: str,
+    batch_size: int,
+    num_batches: int = 1,
+    timeout: float | None = None,
+  ) -> Sample:
     """See `Replay.sample`."""
     declared = replay_checks.find_table(self._tables, table)
     replay_checks.check_sizes(declared, batch_size, num_batches)
     leading = (num_batches, batch_size)
     with self._caller():
-      draws = self._samplers[table].draw(num_batches * batch_size)
+      draws = self._samplers[table].draw(num_batches * batch_size, timeout)
     batch = Batch(
       data=unpack(self._rows[table], draws.rows, leading),
       probabilities=draws.probabilities.reshape(leading),
@@ -195,8 +209,9 @@ class ReverbReplay:
         return
       self._closed = True
     self._stopping.set()
-    for sampler in self._samplers.values():
-      sampler.wake()
+    for name in self._tables:
+      self._samplers[name].wake()
+      self._writers[name].wake()
     with self._left:
       self._left.wait_for(lambda: self._callers == 0, _LEAVE_SECONDS)
     for writer in self._writers.values():
