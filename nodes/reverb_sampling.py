@@ -157,5 +157,7 @@ class TableSampler:
   def _mass_by(self, priority: float, probability: float, size: int) -> float:
     if self._table.sampler != 'prioritized':
       return float(size)
+    if probability == 0:  # Reverb's running sum had a remainder where nothing is.
+      return self.mass
     weight = priority**self._table.priority_exponent if priority else 0.0
     return weight / probability
