@@ -7,16 +7,27 @@ computed for the whole block, which is split only where it has to wait.
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
 from callsheet.errors import CallCancelled
+from callsheet.nodes import native_memory
 from callsheet.nodes.limiting import Standing, passing_samples, room
 from callsheet.nodes.native_table import Block, Draws, NativeTable, weigh
 from callsheet.nodes.patience import Patience, Side, WaitingRoom, too_late
 from callsheet.nodes.sum_tree import Floats
+from callsheet.nodes.table_statistics import (
+  UNKNOWN_AGES,
+  Ages,
+  Pace,
+  TableStatistics,
+  describe,
+)
+
+_RECENT_CALLS = 16
 
 
 class GuardedTable:
@@ -38,6 +49,8 @@ class GuardedTable:
     self._declared = table
     self._written = threading.Condition(self.lock)
     self._drawn = threading.Condition(self.lock)
+    # Keys of the last calls, and the serial number behind: they tell ages if asked.
+    self._recent: deque[tuple[int, NDArray[np.uint64]]] = deque(maxlen=_RECENT_CALLS)
     self._stopping = False
 
   def insert(
@@ -89,6 +102,7 @@ class GuardedTable:
         self.table.draw(draws, part)
         self._drawn.notify_all()
         done = part.stop
+      self._recent.append((self.table.next_serial, draws.keys))
     return draws
 
   def update(self, keys: NDArray[np.uint64], priorities: Floats) -> None:
@@ -105,6 +119,22 @@ class GuardedTable:
     with self.lock:
       self._check_running()
       return self.table.standing
+
+  def statistics(self, pace: Pace) -> TableStatistics:
+    """How it stands; `pace` has had a look at it before."""
+    with self.lock:
+      self._check_running()
+      at, mass, recent = self.table.standing, self.table.mass, list(self._recent)
+    return describe(
+      self._declared,
+      at,
+      pace,
+      mass=mass,
+      taken=native_memory.memory(self._declared),
+      writers=self.waiting['insert'].now(),
+      samplers=self.waiting['sample'].now(),
+      ages=self._ages(recent),
+    )
 
   def stop(self) -> None:
     """Ends every wait, now and later, with CallCancelled."""
@@ -124,6 +154,14 @@ class GuardedTable:
       changed.wait(patience.left())
       self._check_running()
     return passes
+
+  def _ages(self, recent: list[tuple[int, NDArray[np.uint64]]]) -> Ages:
+    if not recent:
+      return UNKNOWN_AGES
+    ages = np.concatenate(
+      [serial - 1 - self.table.serials(keys) for serial, keys in recent]
+    )
+    return Ages(float(ages.mean()), float(ages.max()))
 
   def _room(self) -> float:
     passes = room(self._declared.limiter, self.table.standing)

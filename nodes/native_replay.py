@@ -18,9 +18,9 @@ from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import UsageError
 from callsheet.nodes import native_checkpoints, native_memory, replay_checks
-from callsheet.nodes.limiting import credit, state
 from callsheet.nodes.native_guard import GuardedTable
-from callsheet.nodes.replay import Sample, TableStatistics
+from callsheet.nodes.replay import Sample
+from callsheet.nodes.table_statistics import Pace, TableStatistics
 
 
 class NativeReplay:
@@ -65,6 +65,9 @@ class NativeReplay:
     self._guarded = {name: GuardedTable(table) for name, table in self._tables.items()}
     if newest is not None:
       native_checkpoints.restore(newest, self._guarded)
+    self._paces = {
+      name: Pace(table.standing()) for name, table in self._guarded.items()
+    }
     self._checkpointing, self._stopping = threading.Lock(), threading.Event()
 
   @blocking
@@ -135,19 +138,8 @@ class NativeReplay:
 
   def statistics(self) -> Mapping[str, TableStatistics]:
     """See `Replay.statistics`."""
-    standings = {name: table.standing() for name, table in self._guarded.items()}
     return {
-      name: TableStatistics(
-        size=at.size,
-        max_size=table.max_size,
-        inserted=at.inserted,
-        sampled=at.sampled,
-        samples_per_insert=at.sampled / at.inserted if at.inserted else float('nan'),
-        credit=credit(table.limiter, at),
-        state=state(table.limiter, at),
-      )
-      for name, table in self._tables.items()
-      for at in (standings[name],)
+      name: table.statistics(self._paces[name]) for name, table in self._guarded.items()
     }
 
   def close(self) -> None:

@@ -44,7 +44,7 @@ class Places(Protocol):
     ...
 
   def serials(self, keys: Keys) -> Keys:
-    """How many items came before those of these keys, up to a constant."""
+    """The serial numbers in these keys."""
     ...
 
   def keys(self, slots: Slots) -> Keys:

@@ -66,6 +66,15 @@ class NativeTable:
     """What the sampler draws in proportion to, summed up."""
     return float(self._places.size if self._tree is None else self._tree.total)
 
+  @property
+  def next_serial(self) -> int:
+    """The serial number of the next item."""
+    return self._places.serial
+
+  def serials(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The serial numbers `[N]` of keys, whether their items are still there or not."""
+    return self._places.serials(keys).astype(np.int64)
+
   def write(self, block: Block, weights: Floats | None, part: slice) -> None:
     """Stores the rows of `part`, at most `max_size` of them.
 

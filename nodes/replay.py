@@ -9,7 +9,6 @@ learners in proportion in `callsheet.nodes.limiting`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from callsheet.agents.base import Batch
 from callsheet.calls import blocking
-from callsheet.nodes.limiting import LimiterState
+from callsheet.nodes.table_statistics import TableStatistics as TableStatistics
 
 
 class Sample(NamedTuple):
@@ -31,30 +30,6 @@ class Sample(NamedTuple):
 
   batch: Batch
   keys: NDArray[np.uint64]
-
-
-@dataclass(frozen=True)
-class TableStatistics:
-  """How a table stands.
-
-  Attributes:
-    size: items stored.
-    max_size: items that fit; the oldest goes first.
-    inserted: items written, those before a restored checkpoint included.
-    sampled: items drawn, likewise.
-    samples_per_insert: `sampled / inserted`; nan before the first insert.
-    credit: samples that may still be drawn before the limiter holds the learner; inf
-      where nothing bounds them.
-    state: who waits, if anybody comes.
-  """
-
-  size: int
-  max_size: int
-  inserted: int
-  sampled: int
-  samples_per_insert: float
-  credit: float
-  state: LimiterState
 
 
 class Replay(Protocol):

@@ -22,12 +22,13 @@ from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import CallCancelled, UsageError
 from callsheet.nodes import replay_checks, replay_folders, reverb_checkpoints
-from callsheet.nodes.limiting import Standing, credit, state
-from callsheet.nodes.replay import Sample, TableStatistics
+from callsheet.nodes.limiting import Standing
+from callsheet.nodes.replay import Sample
 from callsheet.nodes.reverb_rows import pack, row_type, unpack
 from callsheet.nodes.reverb_sampling import TableSampler
 from callsheet.nodes.reverb_server import ReverbServer
 from callsheet.nodes.reverb_writing import TableWriter
+from callsheet.nodes.table_statistics import Pace, TableStatistics, describe
 
 _LEAVE_SECONDS = 1.0
 
@@ -89,6 +90,7 @@ class ReverbReplay:
     except BaseException:
       self._remove_aside()
       raise
+    self._paces = {name: Pace(at) for name, at in self._server.standings().items()}
     self._rows = {name: row_type(table) for name, table in self._tables.items()}
     self._writers = {
       name: TableWriter(
@@ -188,18 +190,18 @@ class ReverbReplay:
     """See `Replay.statistics`."""
     with self._caller():
       standings = self._server.standings()
+      samplers, writers = dict(self._samplers), dict(self._writers)
     return {
-      name: TableStatistics(
-        size=at.size,
-        max_size=table.max_size,
-        inserted=at.inserted,
-        sampled=at.sampled,
-        samples_per_insert=at.sampled / at.inserted if at.inserted else float('nan'),
-        credit=credit(table.limiter, at),
-        state=state(table.limiter, at),
+      name: describe(
+        table,
+        standings[name],
+        self._paces[name],
+        mass=samplers[name].mass_of(standings[name]),
+        taken=standings[name].size * self._rows[name].itemsize,
+        writers=writers[name].waiting.now(),
+        samplers=samplers[name].waiting.now(),
       )
       for name, table in self._tables.items()
-      for at in (standings[name],)
     }
 
   def close(self) -> None:

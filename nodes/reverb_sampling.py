@@ -41,7 +41,6 @@ class TableSampler:
 
   Attributes:
     waiting: those who do.
-    mass: the sum of the sampler's weights as of the last draw, nan before the first.
   """
 
   def __init__(
@@ -63,7 +62,7 @@ class TableSampler:
     """
     self._client, self._table, self._row_bytes = client, table, row_bytes
     self._standing, self._stopping = standing, stopping
-    self.waiting, self.mass = WaitingRoom(), math.nan
+    self.waiting, self._mass = WaitingRoom(), math.nan
     self._changed = threading.Condition()
     self._drawing = False
     # Only draws use credit up, and one caller draws at a time: it stays valid.
@@ -103,6 +102,10 @@ class TableSampler:
     """To be called where credit may be new, and when the replay stops."""
     with self._changed:
       self._changed.notify_all()
+
+  def mass_of(self, at: Standing) -> float:
+    """See `TableStatistics.mass`."""
+    return self._mass if self._table.sampler == 'prioritized' else float(at.size)
 
   def _take_turn(self, patience: Patience, count: int) -> None:
     def free() -> bool:
@@ -152,12 +155,7 @@ class TableSampler:
       draws.keys[at] = key
       draws.probabilities[at] = probability
       draws.sizes[at] = size
-    self.mass = self._mass_by(float(priority), float(probability), int(size))
-
-  def _mass_by(self, priority: float, probability: float, size: int) -> float:
-    if self._table.sampler != 'prioritized':
-      return float(size)
-    if probability == 0:  # Reverb's running sum had a remainder where nothing is.
-      return self.mass
-    weight = priority**self._table.priority_exponent if priority else 0.0
-    return weight / probability
+    # Where the sum had a remainder Reverb draws what has weight 0, with probability 0.
+    if self._table.sampler == 'prioritized' and probability > 0:
+      weight = float(priority) ** self._table.priority_exponent if priority else 0.0
+      self._mass = weight / float(probability)
