@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,20 @@ from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
 from callsheet.errors import CallCancelled
-from callsheet.nodes.limiting import Standing, credit, room
+from callsheet.nodes import native_memory
+from callsheet.nodes.limiting import Standing, passing_samples, room
 from callsheet.nodes.native_table import Block, Draws, NativeTable, weigh
+from callsheet.nodes.patience import Patience, Side, WaitingRoom, too_late
 from callsheet.nodes.sum_tree import Floats
+from callsheet.nodes.table_statistics import (
+  UNKNOWN_AGES,
+  Ages,
+  Pace,
+  TableStatistics,
+  describe,
+)
+
+_RECENT_CALLS = 16
 
 
 class GuardedTable:
@@ -27,23 +38,38 @@ class GuardedTable:
   Attributes:
     lock: held by whoever looks at `table`.
     table: the items themselves.
+    waiting: who waits, at either side.
   """
 
   def __init__(self, table: Table, directory: Path | None = None) -> None:
     """Makes it; `directory` is where its columns are mapped from, None for memory."""
     self.lock = threading.Lock()
     self.table = NativeTable(table, directory)
+    self.waiting: dict[Side, WaitingRoom] = {
+      'sample': WaitingRoom(),
+      'insert': WaitingRoom(),
+    }
     self._declared = table
     self._written = threading.Condition(self.lock)
     self._drawn = threading.Condition(self.lock)
+    # Keys of the last calls, and the serial number behind: they tell ages if asked.
+    self._recent: deque[tuple[int, NDArray[np.uint64]]] = deque(maxlen=_RECENT_CALLS)
     self._stopping = False
 
-  def insert(self, block: Block, priorities: Floats | None, count: int) -> None:
-    """Stores N = `count` items as the law lets them pass.
+  def insert(
+    self,
+    block: Block,
+    priorities: Floats | None,
+    count: int,
+    timeout: float | None = None,
+  ) -> None:
+    """Stores N = `count` items as the law lets them pass, within `timeout` seconds.
 
     Raises:
+      ReplayTimeout: it took longer.
       CallCancelled: the replay stops.
     """
+    patience = Patience(timeout)
     weights = None if priorities is None else weigh(self._declared, priorities)
     with self.lock:
       self._check_running()
@@ -51,28 +77,35 @@ class GuardedTable:
         self.table.raise_highest(priorities)
       done = 0
       while done < count:
-        passing = self._await(self._drawn, self._room)
+        if (passing := self._room()) < 1:
+          with self.waiting['insert'].seat():
+            passing = self._await('insert', patience, done, count)
         part = slice(done, done + int(min(passing, count - done)))
         self.table.write(block, weights, part)
         self._written.notify_all()
         done = part.stop
 
-  def sample(self, count: int) -> Draws:
-    """Draws N = `count` items as the law lets them pass.
+  def sample(self, count: int, timeout: float | None = None) -> Draws:
+    """Draws N = `count` items as the law lets them pass, within `timeout` seconds.
 
     Raises:
+      ReplayTimeout: it took longer.
       CallCancelled: the replay stops.
     """
+    patience = Patience(timeout)
     draws = self.table.new_draws(count)
     with self.lock:
       self._check_running()
       done = 0
       while done < count:
-        passing = self._await(self._written, self._credit)
+        if (passing := self._credit()) < 1:
+          with self.waiting['sample'].seat():
+            passing = self._await('sample', patience, done, count)
         part = slice(done, done + int(min(passing, count - done)))
         self.table.draw(draws, part)
         self._drawn.notify_all()
         done = part.stop
+      self._recent.append((self.table.next_serial, draws.keys))
     return draws
 
   def update(self, keys: NDArray[np.uint64], priorities: Floats) -> None:
@@ -90,6 +123,22 @@ class GuardedTable:
       self._check_running()
       return self.table.standing
 
+  def statistics(self, pace: Pace) -> TableStatistics:
+    """How it stands; `pace` has had a look at it before."""
+    with self.lock:
+      self._check_running()
+      at, mass, recent = self.table.standing, self.table.mass, list(self._recent)
+    return describe(
+      self._declared,
+      at,
+      pace,
+      mass=mass,
+      taken=native_memory.memory(self._declared),
+      writers=self.waiting['insert'].now(),
+      samplers=self.waiting['sample'].now(),
+      ages=self._ages(recent),
+    )
+
   def stop(self) -> None:
     """Ends every wait, now and later, with CallCancelled."""
     with self.lock:
@@ -103,23 +152,33 @@ class GuardedTable:
       # Whoever still comes finds a table, and is then told that it is stopped.
       self.table = NativeTable(dataclasses.replace(self._declared, max_size=1))
 
-  def _await(self, changed: threading.Condition, passing: Callable[[], float]) -> float:
+  def _await(self, side: Side, patience: Patience, done: int, count: int) -> float:
+    changed, passing = (
+      (self._written, self._credit) if side == 'sample' else (self._drawn, self._room)
+    )
     while (passes := passing()) < 1:
-      changed.wait()
+      if patience.spent():
+        at = self.table.standing
+        raise too_late(side, self._declared, at, patience, done, count)
+      changed.wait(patience.left())
       self._check_running()
     return passes
+
+  def _ages(self, recent: list[tuple[int, NDArray[np.uint64]]]) -> Ages:
+    if not recent:
+      return UNKNOWN_AGES
+    ages = np.concatenate(
+      [serial - 1 - self.table.serials(keys) for serial, keys in recent]
+    )
+    return Ages(float(ages.mean()), float(ages.max()))
 
   def _room(self) -> float:
     passes = room(self._declared.limiter, self.table.standing)
     return min(passes, self._declared.max_size)
 
   def _credit(self) -> float:
-    at = self.table.standing
-    passes = credit(self._declared.limiter, at)
-    if self._declared.max_times_sampled:
-      # Each draw may be its item's last: so many can't bring it below the minimal size.
-      return min(passes, at.size - self._declared.limiter.min_size + 1)
-    return passes
+    at, table = self.table.standing, self._declared
+    return passing_samples(table.limiter, table.max_times_sampled, at)
 
   def _check_running(self) -> None:
     if self._stopping:

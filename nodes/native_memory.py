@@ -9,20 +9,21 @@ from types import MappingProxyType
 
 from callsheet.agents.base import Table
 from callsheet.errors import UsageError
+from callsheet.nodes import native_selectors
 from callsheet.nodes.native_columns import item_bytes
 from callsheet.nodes.native_mapping import free_bytes
 from callsheet.nodes.native_slots import Pool
 from callsheet.nodes.replay_checks import shown_bytes
-from callsheet.nodes.sum_tree import SumTree
 
 
 def memory(table: Table, on_disk: bool = False) -> int:
   """Bytes of memory that the native replay takes for a table, full or empty."""
   taken = 0 if on_disk else columns(table)
-  if table.sampler == 'prioritized':
-    taken += SumTree.memory(table.max_size)
+  taken += native_selectors.memory(table)
   if table.max_times_sampled:
-    taken += Pool.memory(table.max_size) + 8 * table.max_size
+    taken += 8 * table.max_size
+  if table.max_times_sampled or table.remover != 'fifo':
+    taken += Pool.memory(table.max_size)
   return taken
 
 

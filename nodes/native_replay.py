@@ -18,10 +18,10 @@ from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import UsageError
 from callsheet.nodes import native_memory, replay_checks
-from callsheet.nodes.limiting import credit, state
 from callsheet.nodes.native_checkpoints import Checkpoints
 from callsheet.nodes.native_guard import GuardedTable
-from callsheet.nodes.replay import Sample, TableStatistics
+from callsheet.nodes.replay import Sample
+from callsheet.nodes.table_statistics import Pace, TableStatistics
 
 
 class NativeReplay:
@@ -73,6 +73,9 @@ class NativeReplay:
     }
     if self._checkpoints is not None and found is not None:
       self._checkpoints.restore(found, self._guarded)
+    self._paces = {
+      name: Pace(table.standing()) for name, table in self._guarded.items()
+    }
     self._checkpointing, self._stopping = threading.Lock(), threading.Event()
 
   @classmethod
@@ -107,20 +110,27 @@ class NativeReplay:
     table: str,
     columns: Mapping[str, NDArray[np.generic]],
     priorities: NDArray[np.floating[Any]] | None = None,
+    timeout: float | None = None,
   ) -> int:
     """See `Replay.insert`."""
     declared = replay_checks.find_table(self._tables, table)
     block, given, count = replay_checks.check_block(declared, columns, priorities)
-    self._guarded[table].insert(block, given, count)
+    self._guarded[table].insert(block, given, count, timeout)
     return count
 
   @blocking
-  def sample(self, table: str, batch_size: int, num_batches: int = 1) -> Sample:
+  def sample(
+    self,
+    table: str,
+    batch_size: int,
+    num_batches: int = 1,
+    timeout: float | None = None,
+  ) -> Sample:
     """See `Replay.sample`."""
     declared = replay_checks.find_table(self._tables, table)
     replay_checks.check_sizes(declared, batch_size, num_batches)
     leading = (num_batches, batch_size)
-    draws = self._guarded[table].sample(num_batches * batch_size)
+    draws = self._guarded[table].sample(num_batches * batch_size, timeout)
     batch = Batch(
       data={
         name: column.reshape(*leading, *column.shape[1:])
@@ -159,19 +169,8 @@ class NativeReplay:
 
   def statistics(self) -> Mapping[str, TableStatistics]:
     """See `Replay.statistics`."""
-    standings = {name: table.standing() for name, table in self._guarded.items()}
     return {
-      name: TableStatistics(
-        size=at.size,
-        max_size=table.max_size,
-        inserted=at.inserted,
-        sampled=at.sampled,
-        samples_per_insert=at.sampled / at.inserted if at.inserted else float('nan'),
-        credit=credit(table.limiter, at),
-        state=state(table.limiter, at),
-      )
-      for name, table in self._tables.items()
-      for at in (standings[name],)
+      name: table.statistics(self._paces[name]) for name, table in self._guarded.items()
     }
 
   def close(self) -> None:

@@ -35,6 +35,18 @@ class Places(Protocol):
     """Slots of live items, each as likely as the others."""
     ...
 
+  def oldest(self, count: int) -> Slots:
+    """Slots of the oldest so many, of all if there are fewer, the oldest first."""
+    ...
+
+  def newest(self, count: int) -> Slots:
+    """Slots of the newest so many, of all if there are fewer, the newest first."""
+    ...
+
+  def serials(self, keys: Keys) -> Keys:
+    """The serial numbers in these keys."""
+    ...
+
   def keys(self, slots: Slots) -> Keys:
     """The keys of live items."""
     ...
@@ -68,6 +80,17 @@ class Ring:
   def draw(self, generator: np.random.Generator, count: int) -> Slots:
     ages = (generator.random(count) * self.size).astype(np.int64)
     return (self.serial - 1 - ages) % self._capacity
+
+  def oldest(self, count: int) -> Slots:
+    first = self.serial - self.size
+    return np.arange(first, first + min(count, self.size)) % self._capacity
+
+  def newest(self, count: int) -> Slots:
+    last = self.serial - 1
+    return np.arange(last, last - min(count, self.size), -1) % self._capacity
+
+  def serials(self, keys: Keys) -> Keys:
+    return keys
 
   def keys(self, slots: Slots) -> Keys:
     newest = self.serial - 1
@@ -109,16 +132,13 @@ class Pool:
       self._remove_oldest(crowd)
     free = self._capacity - self.size
     slots = self._free[free - count : free][::-1].copy()
-    serials = np.arange(self.serial, self.serial + count, dtype=np.uint64)
-    keys = serials * np.uint64(self._capacity) + slots.astype(np.uint64)
-    self._present[slots] = keys
-    if self._last + count > len(self._order):
-      self._compact()
-    self._order[self._last : self._last + count] = keys
-    self._last += count
-    self.serial += count
     self.size += count
+    self._move_in(slots)
     return slots
+
+  def replace(self, slots: Slots) -> None:
+    """Puts new items into slots in use, none twice, in this order."""
+    self._move_in(slots)
 
   def remove(self, slots: Slots) -> None:
     """Frees slots, each of a live item, none twice."""
@@ -135,6 +155,31 @@ class Pool:
       drawn[done : done + len(keys)] = keys % np.uint64(self._capacity)
       done += len(keys)
     return drawn
+
+  def oldest(self, count: int) -> Slots:
+    count, width = min(count, self.size), 2 * count
+    while True:
+      window = self._order[self._first : min(self._first + width, self._last)]
+      alive = np.flatnonzero(self.alive(window))
+      if len(alive) >= count:
+        break
+      width *= 2
+    self._first += int(alive[0]) if count else 0
+    return self._slots(window[alive[:count]])
+
+  def newest(self, count: int) -> Slots:
+    count, width = min(count, self.size), 2 * count
+    while True:
+      window = self._order[max(self._first, self._last - width) : self._last]
+      alive = np.flatnonzero(self.alive(window))
+      if len(alive) >= count:
+        break
+      width *= 2
+    self._last -= len(window) - 1 - int(alive[-1]) if count else 0
+    return self._slots(window[alive[::-1][:count]])
+
+  def serials(self, keys: Keys) -> Keys:
+    return keys // np.uint64(self._capacity)
 
   def keys(self, slots: Slots) -> Keys:
     return self._present[slots]
@@ -165,6 +210,20 @@ class Pool:
       self._first += len(window)
       self._release((victims % np.uint64(self._capacity)).astype(np.int64))
       count -= len(victims)
+
+  def _slots(self, keys: Keys) -> Slots:
+    return (keys % np.uint64(self._capacity)).astype(np.int64)
+
+  def _move_in(self, slots: Slots) -> None:
+    count = len(slots)
+    serials = np.arange(self.serial, self.serial + count, dtype=np.uint64)
+    keys = serials * np.uint64(self._capacity) + slots.astype(np.uint64)
+    if self._last + count > len(self._order):
+      self._compact()
+    self._present[slots] = keys
+    self._order[self._last : self._last + count] = keys
+    self._last += count
+    self.serial += count
 
   def _release(self, slots: Slots) -> None:
     free = self._capacity - self.size

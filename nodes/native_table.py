@@ -18,10 +18,11 @@ from callsheet import results
 from callsheet.agents.base import Table
 from callsheet.nodes.limiting import Standing
 from callsheet.nodes.native_columns import Columns
+from callsheet.nodes.native_selectors import HEAPS, Order, Selection, to_weights
 from callsheet.nodes.native_slots import Places, Pool, Ring, Slots
 from callsheet.nodes.native_snapshot import Snapshot
 from callsheet.nodes.native_storage import Storage
-from callsheet.nodes.sum_tree import Floats, SumTree
+from callsheet.nodes.sum_tree import Floats
 
 Block = Mapping[str, NDArray[np.generic]]
 
@@ -50,18 +51,33 @@ class NativeTable:
     self._stored = Columns(table, directory)
     self._columns = self._stored.views
     self.storages: Mapping[str, Storage] = {'items': self._stored.storage}
-    self._pool = Pool(table.max_size) if table.max_times_sampled else None
+    in_turn = table.remover == 'fifo' and not table.max_times_sampled
+    self._pool = None if in_turn else Pool(table.max_size)
     self._places: Places = self._pool or Ring(table.max_size)
     # Draws that each item has left, where they are limited.
-    self._left = np.zeros(table.max_size if self._pool else 0, np.int64)
-    prioritized = table.sampler == 'prioritized'
-    self._tree = SumTree(table.max_size) if prioritized else None
+    self._left = np.zeros(table.max_size if table.max_times_sampled else 0, np.int64)
     self._highest, self._inserted, self._sampled = 1.0, 0, 0
     self._generator = np.random.default_rng()
+    self._selection = Selection(table, self._places, self._generator)
+    self._tree = self._selection.tree
 
   @property
   def standing(self) -> Standing:
     return Standing(self._places.size, self._inserted, self._sampled)
+
+  @property
+  def mass(self) -> float:
+    """What the sampler draws in proportion to, summed up."""
+    return float(self._places.size if self._tree is None else self._tree.total)
+
+  @property
+  def next_serial(self) -> int:
+    """The serial number of the next item."""
+    return self._places.serial
+
+  def serials(self, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """The serial numbers `[N]` of keys, whether their items are still there or not."""
+    return self._places.serials(keys).astype(np.int64)
 
   def write(self, block: Block, weights: Floats | None, part: slice) -> None:
     """Stores the rows of `part`, at most `max_size` of them.
@@ -71,20 +87,23 @@ class NativeTable:
       weights: `[N]`, as `weigh` gave them; None for that of the highest priority.
       part: start and stop within N.
     """
-    slots = self._places.take(part.stop - part.start)
-    first, last = int(slots[0]), int(slots[-1])
-    # Only a ring is known to have no gaps in between.
-    run = self._pool is None and last - first == len(slots) - 1
-    where = slice(first, last + 1) if run else slots
-    self._stored.storage.touch(where)
-    for name, column in self._columns.items():
-      column[where] = block[name][part]
-    if self._pool is not None:
-      self._left[slots] = self.declared.max_times_sampled
-    if self._tree is not None:
-      highest = self._highest**self.declared.priority_exponent
-      self._tree.set(slots, highest if weights is None else weights[part])
-    self._inserted += len(slots)
+    count, free = part.stop - part.start, self.declared.max_size - self._places.size
+    self._inserted += count
+    values: Floats | float = (
+      self._selection.value(self._highest) if weights is None else weights[part]
+    )
+    if self._selection.remover is None or count <= free:
+      self._store(self._places.take(count), block, part, values)
+      return
+    values = np.full(count, values) if weights is None else weights[part]
+    if free:
+      first = slice(part.start, part.start + free)
+      self._store(self._places.take(free), block, first, values[:free])
+    placed = self._selection.crowd_out(values[free:])
+    if placed and self._pool is not None:
+      slots, rows = np.array(sorted(placed.items(), key=lambda item: item[1])).T
+      self._pool.replace(slots)
+      self._store(slots, block, part.start + free + rows, values[free:][rows])
 
   def new_draws(self, count: int) -> Draws:
     """Room for so many draws."""
@@ -107,7 +126,7 @@ class NativeTable:
       size: NDArray[np.int64] | int = self._places.size
       slots, share = self._choose(part.stop - done)
       gone = None
-      if self._pool is not None:
+      if self._pool is not None and self.declared.max_times_sampled:
         slots, last = self._use_up(slots)
         gone_before: NDArray[np.int64] = np.cumsum(last) - last
         sizes = self._pool.size - gone_before
@@ -120,20 +139,19 @@ class NativeTable:
       into.sizes[now] = size
       if self._pool is not None and gone is not None:
         self._pool.remove(gone)
-        if self._tree is not None:
-          self._tree.set(gone, 0.0)
+        self._selection.remove(gone)
       self._sampled += len(slots)
       done = now.stop
 
   def update(self, keys: NDArray[np.uint64], weights: Floats) -> None:
     """Sets weights `[N]`; keys of items that left are passed over."""
-    if self._tree is None:
+    if not self._selection.heeds_priorities:
       return
     alive = self._places.alive(keys)
     if not alive.all():
       keys, weights = keys[alive], weights[alive]
     slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
-    self._tree.set(slots, weights)
+    self._selection.update(slots, weights)
 
   def raise_highest(self, priorities: Floats) -> None:
     """Takes note of priorities `[N]`, N at least 1, that come in."""
@@ -147,9 +165,8 @@ class NativeTable:
     keys = self._places.live()
     slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
     arrays: dict[str, NDArray[np.generic]] = {'keys': keys}
-    if self._tree is not None:
-      arrays['weights'] = self._tree.get(slots)
-    if self._pool is not None:
+    arrays.update(self._selection.arrays(slots))
+    if self.declared.max_times_sampled:
       arrays['left'] = self._left[slots]
     counters = {
       'serial': self._places.serial,
@@ -179,15 +196,32 @@ class NativeTable:
     keys = arrays['keys'].astype(np.uint64)
     slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
     self._places.restore(keys, int(counters['serial']))
-    if self._tree is not None:
-      self._tree.set(slots, arrays['weights'].astype(np.float64))
-    if self._pool is not None:
+    self._selection.restore(slots, arrays)
+    if self.declared.max_times_sampled:
       self._left[slots] = arrays['left'].astype(np.int64)
     self._inserted, self._sampled = int(counters['inserted']), int(counters['sampled'])
     self._highest = counters['highest_priority']
 
+  def _store(
+    self, slots: Slots, block: Block, rows: slice | Slots, values: Floats | float
+  ) -> None:
+    """Puts rows of the block into these slots, and tells sampler and remover."""
+    first, last = int(slots[0]), int(slots[-1])
+    # Only a ring is known to have no gaps in between.
+    run = self._pool is None and last - first == len(slots) - 1
+    where = slice(first, last + 1) if run else slots
+    self._stored.storage.touch(where)
+    for name, column in self._columns.items():
+      column[where] = block[name][rows]
+    if self.declared.max_times_sampled:
+      self._left[slots] = self.declared.max_times_sampled
+    if self._selection.heeds_priorities:
+      self._selection.set(slots, values)
+
   def _choose(self, count: int) -> tuple[Slots, Floats | float]:
     """So many slots, and with what probability each was chosen."""
+    if self._selection.order is not None:
+      return self._in_order(self._selection.order, count), 1.0
     total = self._tree.total if self._tree is not None else 0.0
     if self._tree is None or total <= 0:
       # Where every priority is 0, all are drawn alike, as Reverb does it.
@@ -195,6 +229,13 @@ class NativeTable:
       return slots, 1 / self._places.size
     slots = self._tree.find(self._generator.random(count) * total)
     return slots, self._tree.get(slots) / total
+
+  def _in_order(self, order: Order, count: int) -> Slots:
+    """So many slots, each as often as its item may be drawn, in this order."""
+    if not self.declared.max_times_sampled:
+      return np.repeat(order.first(1), count)
+    slots = order.first(count)
+    return np.repeat(slots, self._left[slots])[:count]
 
   def _use_up(self, slots: Slots) -> tuple[Slots, NDArray[np.bool_]]:
     """Counts draws; those of an item that has none left by then are dropped.
@@ -220,6 +261,8 @@ class NativeTable:
     self, slots: Slots, last: NDArray[np.bool_], sizes: NDArray[np.int64]
   ) -> Floats:
     """The probability of each draw among the items that were there at that draw."""
+    if self._selection.order is not None:
+      return np.ones(len(slots))
     if self._tree is None or self._tree.total <= 0:
       return 1 / sizes
     weights = self._tree.get(slots)
@@ -231,12 +274,13 @@ class NativeTable:
 
 
 def weigh(table: Table, priorities: Floats) -> Floats:
-  """Priorities to the table's power; 0 stays 0 whatever the exponent, as in Reverb.
+  """Priorities as the table keeps them: to its power, where that is all it needs.
 
   Raises:
     ValueError: one of them is too large for a sum of them.
   """
-  if table.sampler != 'prioritized':
+  kinds = (table.sampler, table.remover)
+  if 'prioritized' not in kinds:
     return priorities
   highest = float(priorities.max(initial=0.0))
   try:
@@ -248,7 +292,6 @@ def weigh(table: Table, priorities: Floats) -> Floats:
       f'table {table.name!r}: priority {highest} to the power '
       f'{table.priority_exponent} is too large for a sum of {table.max_size} of them'
     )
-  weights: Floats = priorities**table.priority_exponent
-  # What is not even a normal number is 0 as well.
-  weights[(priorities == 0) | (weights < sys.float_info.min)] = 0.0
-  return weights
+  if HEAPS.intersection(kinds):
+    return priorities
+  return to_weights(priorities, table.priority_exponent)

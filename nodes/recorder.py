@@ -18,6 +18,16 @@ from callsheet.nodes.replay import Replay
 # In every row, from the first on; a count of another name once it was added to.
 _COUNTS = ('actor_steps', 'episodes', 'learner_steps')
 _RATES = ('actor_steps', 'learner_steps')
+_REPLAY_FIGURES = (
+  'inserts_per_second',
+  'samples_per_second',
+  'waiting_writers',
+  'writers_blocked_seconds',
+  'waiting_samplers',
+  'samplers_blocked_seconds',
+  'sample_age',
+  'bytes',
+)
 # Rows that a rate looks back on: the counts arrive in lumps.
 _WINDOW = 5
 
@@ -98,6 +108,8 @@ class Recorder:
       row[f'replay_size{suffix}'] = statistics.size
       row[f'replay_credit{suffix}'] = statistics.credit
       row[f'replay_state{suffix}'] = statistics.state
+      for figure in _REPLAY_FIGURES:
+        row[f'replay_{figure}{suffix}'] = getattr(statistics, figure)
     with self._lock:
       for name, by_index in self._figures.items():
         row[name] = sum(by_index.values()) / len(by_index)

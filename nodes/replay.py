@@ -9,7 +9,6 @@ learners in proportion in `callsheet.nodes.limiting`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from callsheet.agents.base import Batch
 from callsheet.calls import blocking
-from callsheet.nodes.limiting import LimiterState
+from callsheet.nodes.table_statistics import TableStatistics as TableStatistics
 
 
 class Sample(NamedTuple):
@@ -33,30 +32,6 @@ class Sample(NamedTuple):
   keys: NDArray[np.uint64]
 
 
-@dataclass(frozen=True)
-class TableStatistics:
-  """How a table stands.
-
-  Attributes:
-    size: items stored.
-    max_size: items that fit; the oldest goes first.
-    inserted: items written, those before a restored checkpoint included.
-    sampled: items drawn, likewise.
-    samples_per_insert: `sampled / inserted`; nan before the first insert.
-    credit: samples that may still be drawn before the limiter holds the learner; inf
-      where nothing bounds them.
-    state: who waits, if anybody comes.
-  """
-
-  size: int
-  max_size: int
-  inserted: int
-  sampled: int
-  samples_per_insert: float
-  credit: float
-  state: LimiterState
-
-
 class Replay(Protocol):
   """What actors and learners see of a replay, whatever the engine."""
 
@@ -66,6 +41,7 @@ class Replay(Protocol):
     table: str,
     columns: Mapping[str, NDArray[np.generic]],
     priorities: NDArray[np.floating[Any]] | None = None,
+    timeout: float | None = None,
   ) -> int:
     """Stores N items; waits, item by item, while the limiter holds actors back.
 
@@ -74,24 +50,43 @@ class Replay(Protocol):
       columns: `[N, ...]` each, exactly the table's columns, dtypes and item shapes.
       priorities: `[N]`, at least 0; None gives each the highest priority that the
         table has seen so far, 1.0 at first.
+      timeout: seconds that it waits in all; 0 stores what passes at once, None waits
+        as long as it takes.
 
     Returns:
       N, once all are stored.
 
     Raises:
       ValueError: the block doesn't fit the table; nothing was stored.
+      ReplayTimeout: the time is up; its `done` says how many are stored, the first ones
+        of the block.
       CallCancelled: the replay stops; some of the block may have been stored.
     """
     ...
 
   @blocking
-  def sample(self, table: str, batch_size: int, num_batches: int = 1) -> Sample:
+  def sample(
+    self,
+    table: str,
+    batch_size: int,
+    num_batches: int = 1,
+    timeout: float | None = None,
+  ) -> Sample:
     """Draws K = `num_batches` times B = `batch_size` items, with replacement.
 
     Waits, item by item, while the limiter holds learners back.
 
+    Args:
+      table: its name.
+      batch_size: B.
+      num_batches: K.
+      timeout: seconds that it waits in all; 0 doesn't wait, None waits as long as it
+        takes.
+
     Raises:
       ValueError: no such table, or a size below 1.
+      ReplayTimeout: the time is up. What was drawn by then is lost to the caller; the
+        limiter and `max_times_sampled` have counted it, and `done` says how many.
       CallCancelled: the replay stops.
     """
     ...

@@ -9,14 +9,15 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from dm_env import specs
 from numpy.typing import ArrayLike, NDArray
 
-from callsheet.agents.base import Limiter, Table
+from callsheet.agents.base import Limiter, Selector, Table
 from callsheet.errors import UsageError
-from callsheet.nodes.limiting import smallest_error_buffer
+from callsheet.nodes.limiting import bounds, smallest_distance, smallest_error_buffer
 
 
 def check_tables(tables: Sequence[Table]) -> dict[str, Table]:
@@ -49,8 +50,10 @@ def _complaints(table: Table) -> Iterable[str]:
       yield f'column {name!r} is of dtype object; columns hold numbers and booleans'
   if table.max_size < 1:
     yield f'max_size has to be at least 1, came {table.max_size}'
-  if table.sampler not in ('uniform', 'prioritized'):
-    yield f"sampler has to be 'uniform' or 'prioritized', came {table.sampler!r}"
+  known = get_args(Selector)
+  for role, selector in (('sampler', table.sampler), ('remover', table.remover)):
+    if selector not in known:
+      yield f'{role} has to be one of {", ".join(map(repr, known))}, came {selector!r}'
   if not 0 <= table.priority_exponent < math.inf:
     yield f'priority_exponent has to be at least 0, came {table.priority_exponent}'
   if table.max_times_sampled < 0:
@@ -76,10 +79,29 @@ def _limiter_complaints(table: Table, limiter: Limiter) -> Iterable[str]:
       f'samples_per_insert {ratio} can never be met: an item leaves after '
       f'max_times_sampled = {table.max_times_sampled} draws'
     )
-  if buffer is not None and not smallest_error_buffer(ratio) <= buffer < math.inf:
+  if isinstance(buffer, tuple):
+    yield from _bounds_complaints(limiter, ratio)
+  elif buffer is not None and not smallest_error_buffer(ratio) <= buffer < math.inf:
     yield (
       f'actors and learners would wait for each other: error_buffer has to be at least '
       f'max(1, samples_per_insert) = {smallest_error_buffer(ratio)}, came {buffer}'
+    )
+
+
+def _bounds_complaints(limiter: Limiter, ratio: float) -> Iterable[str]:
+  within = bounds(limiter)
+  if not -math.inf < within.lowest <= within.highest < math.inf:
+    yield f'error_buffer has to be (lowest, highest), came {limiter.error_buffer}'
+  elif within.highest - within.lowest < (least := smallest_distance(ratio, within)):
+    yield (
+      f'actors and learners would wait for each other: the bounds in error_buffer have '
+      f'to be at least {least:g} apart, came {limiter.error_buffer}'
+    )
+  elif within.lowest > ratio * limiter.min_size:
+    yield (
+      f'no sample would pass behind min_size = {limiter.min_size} items: the lower '
+      f'bound in error_buffer is at most samples_per_insert * min_size = '
+      f'{ratio * limiter.min_size:g}, came {limiter.error_buffer}'
     )
 
 

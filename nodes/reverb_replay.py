@@ -22,12 +22,13 @@ from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import CallCancelled, UsageError
 from callsheet.nodes import replay_checks, replay_folders, reverb_checkpoints
-from callsheet.nodes.limiting import Standing, credit, state
-from callsheet.nodes.replay import Sample, TableStatistics
+from callsheet.nodes.limiting import Standing
+from callsheet.nodes.replay import Sample
 from callsheet.nodes.reverb_rows import pack, row_type, unpack
 from callsheet.nodes.reverb_sampling import TableSampler
 from callsheet.nodes.reverb_server import ReverbServer
 from callsheet.nodes.reverb_writing import TableWriter
+from callsheet.nodes.table_statistics import Pace, TableStatistics, describe
 
 _LEAVE_SECONDS = 1.0
 
@@ -89,10 +90,17 @@ class ReverbReplay:
     except BaseException:
       self._remove_aside()
       raise
+    self._paces = {name: Pace(at) for name, at in self._server.standings().items()}
     self._rows = {name: row_type(table) for name, table in self._tables.items()}
     self._writers = {
-      name: TableWriter(self._server.new_writer, name, row.itemsize, self._stopping)
-      for name, row in self._rows.items()
+      name: TableWriter(
+        self._server.new_writer,
+        table,
+        self._rows[name].itemsize,
+        functools.partial(self._standing, name),
+        self._stopping,
+      )
+      for name, table in self._tables.items()
     }
     self._samplers = {
       name: TableSampler(
@@ -125,6 +133,7 @@ class ReverbReplay:
     table: str,
     columns: Mapping[str, NDArray[np.generic]],
     priorities: NDArray[np.floating[Any]] | None = None,
+    timeout: float | None = None,
   ) -> int:
     """See `Replay.insert`."""
     declared = replay_checks.find_table(self._tables, table)
@@ -135,19 +144,26 @@ class ReverbReplay:
       if count:
         self._raise_highest(table, given)
         try:
-          self._writers[table].write(pack(self._rows[table], block), given.tolist())
+          rows = pack(self._rows[table], block)
+          self._writers[table].write(rows, given.tolist(), timeout)
         finally:
           self._samplers[table].wake()
     return count
 
   @blocking
-  def sample(self, table: str, batch_size: int, num_batches: int = 1) -> Sample:
+  def sample(
+    self,
+    table: str,
+    batch_size: int,
+    num_batches: int = 1,
+    timeout: float | None = None,
+  ) -> Sample:
     """See `Replay.sample`."""
     declared = replay_checks.find_table(self._tables, table)
     replay_checks.check_sizes(declared, batch_size, num_batches)
     leading = (num_batches, batch_size)
     with self._caller():
-      draws = self._samplers[table].draw(num_batches * batch_size)
+      draws = self._samplers[table].draw(num_batches * batch_size, timeout)
     batch = Batch(
       data=unpack(self._rows[table], draws.rows, leading),
       probabilities=draws.probabilities.reshape(leading),
@@ -188,18 +204,18 @@ class ReverbReplay:
     """See `Replay.statistics`."""
     with self._caller():
       standings = self._server.standings()
+      samplers, writers = dict(self._samplers), dict(self._writers)
     return {
-      name: TableStatistics(
-        size=at.size,
-        max_size=table.max_size,
-        inserted=at.inserted,
-        sampled=at.sampled,
-        samples_per_insert=at.sampled / at.inserted if at.inserted else float('nan'),
-        credit=credit(table.limiter, at),
-        state=state(table.limiter, at),
+      name: describe(
+        table,
+        standings[name],
+        self._paces[name],
+        mass=samplers[name].mass_of(standings[name]),
+        taken=standings[name].size * self._rows[name].itemsize,
+        writers=writers[name].waiting.now(),
+        samplers=samplers[name].waiting.now(),
       )
       for name, table in self._tables.items()
-      for at in (standings[name],)
     }
 
   def close(self) -> None:
@@ -209,8 +225,9 @@ class ReverbReplay:
         return
       self._closed = True
     self._stopping.set()
-    for sampler in self._samplers.values():
-      sampler.wake()
+    for name in self._tables:
+      self._samplers[name].wake()
+      self._writers[name].wake()
     with self._left:
       self._left.wait_for(lambda: self._callers == 0, _LEAVE_SECONDS)
     for writer in self._writers.values():

@@ -8,10 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from callsheet.agents.base import Table
+from callsheet.agents.base import Selector, Table
 from callsheet.errors import UsageError
 from callsheet.nodes import reverb_port
-from callsheet.nodes.limiting import Standing, error_buffer
+from callsheet.nodes.limiting import Standing, bounds
 
 _CALL_SECONDS = 30
 
@@ -53,7 +53,7 @@ class ReverbServer:
       )
     with reverb_port.reserved(port) as self.port:
       self._server = reverb.pybind.Server(
-        [_to_reverb(reverb, table).internal_table for table in tables],
+        [to_reverb(reverb, table).internal_table for table in tables],
         self.port,
         checkpointer,
       )
@@ -98,22 +98,34 @@ def _import_reverb() -> Any:
     ) from error
 
 
-def _to_reverb(reverb: Any, table: Table) -> Any:
+def to_reverb(reverb: Any, table: Table) -> Any:
+  """The table as a `reverb.Table`; `reverb` is the package."""
   limiter = table.limiter
   if limiter.samples_per_insert is None:
     limits = reverb.rate_limiters.MinSize(limiter.min_size)
   else:
-    limits = reverb.rate_limiters.SampleToInsertRatio(
-      float(limiter.samples_per_insert), limiter.min_size, error_buffer(limiter)
+    # What all of Reverb's limiters are made of: one law, and its four numbers.
+    limits = reverb.rate_limiters.RateLimiter(
+      float(limiter.samples_per_insert), limiter.min_size, *bounds(limiter)
     )
-  sampler = reverb.selectors.Uniform()
-  if table.sampler == 'prioritized':
-    sampler = reverb.selectors.Prioritized(float(table.priority_exponent))
   return reverb.Table(
     name=table.name,
-    sampler=sampler,
-    remover=reverb.selectors.Fifo(),
+    sampler=_selector(reverb, table, table.sampler),
+    remover=_selector(reverb, table, table.remover),
     max_size=table.max_size,
     max_times_sampled=table.max_times_sampled,
     rate_limiter=limits,
   )
+
+
+def _selector(reverb: Any, table: Table, selector: Selector) -> Any:
+  if selector == 'prioritized':
+    return reverb.selectors.Prioritized(float(table.priority_exponent))
+  makers = {
+    'uniform': reverb.selectors.Uniform,
+    'fifo': reverb.selectors.Fifo,
+    'lifo': reverb.selectors.Lifo,
+    'min_heap': reverb.selectors.MinHeap,
+    'max_heap': reverb.selectors.MaxHeap,
+  }
+  return makers[selector]()

@@ -17,6 +17,7 @@ CallsheetError
 │   ├── NoSuchMethod       the service has no such public method
 │   ├── NotSendable        an argument or a result that can't be pickled
 │   └── RemoteError        the handler's exception could not itself be sent
+├── ReplayTimeout          the limiter let nobody pass in time (also a TimeoutError)
 └── NodeFailed             a program ended because one of its nodes did
 
 A handler's own exception arrives as its own type, caused by a `RemoteTraceback`.
@@ -113,6 +114,21 @@ class RemoteTraceback(Exception):
 
   def __str__(self) -> str:
     return f'\n\n{self.text}'
+
+
+class ReplayTimeout(CallsheetError, TimeoutError):
+  """A table's limiter held a writer or a sampler back for longer than it would wait.
+
+  Attributes:
+    done: items that were stored, or drawn and counted, before the time was up.
+  """
+
+  def __init__(self, message: str, done: int = 0) -> None:
+    super().__init__(message, done)
+    self.done = done
+
+  def __str__(self) -> str:
+    return str(self.args[0])
 
 
 class NodeFailed(CallsheetError):

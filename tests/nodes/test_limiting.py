@@ -9,13 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from callsheet.agents.base import Limiter
-from callsheet.nodes.limiting import Standing, credit, error_buffer, room, state
+from callsheet.nodes.limiting import Standing, bounds, credit, room, state
 
 pytestmark = pytest.mark.timeout(60)
 
 
 @st.composite
 def limiters(draw):
+  if draw(st.integers(0, 3)) == 0:
+    return Limiter.queue(draw(st.integers(1, 5)))
   ratio = draw(st.floats(0.05, 16.0))
   slack = draw(st.sampled_from([1.0, 1.5, 10.0]))
   size = draw(st.integers(1, 20))
@@ -26,7 +28,7 @@ def limiters(draw):
 @given(limiters(), st.data())
 def test_one_side_may_always_go_on_and_no_bound_is_passed(limiter, data):
   inserted = sampled = 0
-  ratio, buffer = limiter.samples_per_insert, error_buffer(limiter)
+  ratio, within = limiter.samples_per_insert, bounds(limiter)
   for _ in range(60):
     at = Standing(inserted, inserted, sampled)
     can_draw, can_write = credit(limiter, at), room(limiter, at)
@@ -35,9 +37,9 @@ def test_one_side_may_always_go_on_and_no_bound_is_passed(limiter, data):
       sampled += data.draw(st.integers(1, min(int(can_draw), 10)))
     else:
       inserted += data.draw(st.integers(1, min(int(can_write), 10)))
-    owed = ratio * (inserted - limiter.min_size) - sampled
-    assert owed <= buffer + 1e-6
-    assert sampled == 0 or owed >= -buffer - 1e-6
+    owed = ratio * inserted - sampled
+    assert owed <= max(within.highest, ratio * limiter.min_size) + 1e-6
+    assert sampled == 0 or owed >= within.lowest - 1e-6
 
 
 @settings(deadline=None)

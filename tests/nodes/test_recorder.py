@@ -22,7 +22,21 @@ pytestmark = pytest.mark.timeout(60)
 
 
 def statistics(size=10, samples_per_insert=2.0, credit=5.0, state='open'):
-  return TableStatistics(size, 100, size, 2 * size, samples_per_insert, credit, state)
+  return TableStatistics(
+    size,
+    100,
+    size,
+    2 * size,
+    samples_per_insert,
+    credit,
+    state,
+    bytes=4000,
+    inserts_per_second=20.0,
+    samples_per_second=40.0,
+    waiting_samplers=1,
+    samplers_blocked_seconds=0.5,
+    sample_age=3.5,
+  )
 
 
 class Tables:
@@ -75,6 +89,14 @@ def test_a_row_has_counts_statistics_and_figures():
     'replay_size': 7,
     'replay_credit': 3.0,
     'replay_state': 'learner waits',
+    'replay_inserts_per_second': 20.0,
+    'replay_samples_per_second': 40.0,
+    'replay_waiting_writers': 0,
+    'replay_writers_blocked_seconds': 0.0,
+    'replay_waiting_samplers': 1,
+    'replay_samplers_blocked_seconds': 0.5,
+    'replay_sample_age': 3.5,
+    'replay_bytes': 4000,
     'learner/loss': 0.25,
   }
 
@@ -169,7 +191,8 @@ def test_rows_have_the_rates_of_acting_and_learning():
   counter = Counter()
   counter.add(actor_steps=10_000, learner_steps=10_000)
   one = recorder(None, counter)
-  assert not any(name.endswith('per_second') for name in row_of(one))
+  first = row_of(one)
+  assert not any(name.endswith('steps_per_second') for name in first)
   before = one.latest()['seconds']
   counter.add(actor_steps=600)
   row = row_of(one)

@@ -99,7 +99,11 @@ WRONG_TABLES = {
     'dtype object',
   ),
   'size': ([Table('t', COLUMNS, 0)], 'max_size .* came 0'),
-  'sampler': ([Table('t', COLUMNS, 1, sampler='lifo')], "came 'lifo'"),  # type: ignore
+  'sampler': (
+    [Table('t', COLUMNS, 1, sampler='heap')],
+    "one of 'uniform', .* came 'heap'",
+  ),
+  'remover': ([Table('t', COLUMNS, 1, remover=None)], 'remover has .* came None'),
   'exponent': ([Table('t', COLUMNS, 1, priority_exponent=-1)], 'priority_exponent'),
   'times': ([Table('t', COLUMNS, 1, max_times_sampled=-1)], 'max_times_sampled'),
 }

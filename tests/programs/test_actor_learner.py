@@ -37,10 +37,10 @@ class Engine:
   def __init__(self, tables, *, port=None, order='random'):
     self.tables, self.port, self.order = tables, port, order
 
-  def insert(self, table, columns, priorities=None) -> int:
+  def insert(self, table, columns, priorities=None, timeout=None) -> int:
     raise NotImplementedError
 
-  def sample(self, table, batch_size, num_batches=1):
+  def sample(self, table, batch_size, num_batches=1, timeout=None):
     raise NotImplementedError
 
   def update_priorities(self, table, keys, priorities) -> None:

@@ -133,7 +133,13 @@ def line(row: Row) -> str:
 
 
 def _limiter(row: Row) -> str:
-  return f'limiter: {row.get("replay_state", "-")}'
+  blocked = max(
+    row.get('replay_writers_blocked_seconds') or 0.0,
+    row.get('replay_samplers_blocked_seconds') or 0.0,
+  )
+  # A moment is how it is meant to be; longer, and somebody looks for the reason.
+  long = f', {blocked:,.0f} s' if blocked >= 1 else ''
+  return f'limiter: {row.get("replay_state", "-")}{long}'
 
 
 def _clock(seconds: float | None) -> str:
