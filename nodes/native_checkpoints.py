@@ -24,12 +24,16 @@ from numpy.typing import NDArray
 from callsheet.agents.base import Table
 from callsheet.errors import CallCancelled, UsageError
 from callsheet.nodes import replay_folders
-from callsheet.nodes.native_columns import item_bytes
+from callsheet.nodes.native_columns import row_bytes
 from callsheet.nodes.native_guard import GuardedTable
 from callsheet.nodes.native_snapshot import Snapshot
+from callsheet.nodes.native_steps import StepRing
+from callsheet.nodes.native_table import NativeTable
 
 _MANIFEST = 'manifest.json'
 _PIECE_BYTES = 4 * 2**20
+
+_Part = tuple[threading.Lock, NativeTable | StepRing]
 
 
 def write(
@@ -97,22 +101,33 @@ def newest_whole(directory: Path, tables: Mapping[str, Table]) -> Path | None:
 def restore(checkpoint: Path, tables: Mapping[str, GuardedTable]) -> None:
   """Fills empty tables from a checkpoint that `newest_whole` gave."""
   manifest = json.loads((checkpoint / _MANIFEST).read_text())['manifest']
-  for index, (name, guarded) in enumerate(tables.items()):
+  for index, (name, (_, part)) in enumerate(_parts(tables).items()):
     saved = manifest['states'][name]
-    table, declared = guarded.table, guarded.table.declared
     arrays: dict[str, NDArray[np.generic]] = {
       array: np.fromfile(checkpoint / f'{index}.{array}', dtype)
       for array, dtype in saved['arrays'].items()
     }
-    slots = table.restore(arrays, saved['counters'])
-    for number, (column, spec) in enumerate(declared.columns.items()):
+    slots = part.restore(arrays, saved['counters'])
+    for number, (column, spec) in enumerate(part.columns.items()):
       width = int(np.prod(spec.shape))
       piece = max(1, _PIECE_BYTES // max(1, width * np.dtype(spec.dtype).itemsize))
       with open(checkpoint / f'{index}.column{number}', 'rb') as file:
         for start in range(0, len(slots), piece):
-          part = slots[start : start + piece]
-          rows = np.fromfile(file, spec.dtype, len(part) * width)
-          table.restore_rows(column, part, rows.reshape(len(part), *spec.shape))
+          some = slots[start : start + piece]
+          rows = np.fromfile(file, spec.dtype, len(some) * width)
+          part.restore_rows(column, some, rows.reshape(len(some), *spec.shape))
+  for guarded in tables.values():
+    guarded.table.end_restore()
+
+
+def _parts(tables: Mapping[str, GuardedTable]) -> dict[str, _Part]:
+  """What is written down of the tables: their items, and the steps that these show."""
+  parts: dict[str, _Part] = {}
+  for name, guarded in tables.items():
+    parts[f'items:{name}'] = guarded.lock, guarded.table
+    if guarded.table.ring is not None:
+      parts[f'steps:{name}'] = guarded.lock, guarded.table.ring
+  return parts
 
 
 def _write_tables(
@@ -122,22 +137,23 @@ def _write_tables(
   with contextlib.ExitStack() as locks:
     for guarded in tables.values():
       locks.enter_context(guarded.lock)
-    snapshots = [guarded.table.begin_snapshot() for guarded in tables.values()]
+    parts = _parts(tables)
+    snapshots = [part.begin_snapshot() for _, part in parts.values()]
   try:
     states = {}
-    for index, (name, guarded) in enumerate(tables.items()):
+    for index, (name, (lock, part)) in enumerate(parts.items()):
       snapshot = snapshots[index]
       for array, values in snapshot.arrays.items():
         values.tofile(aside / f'{index}.{array}')
-      _write_columns(aside, index, guarded, snapshot, stopping)
+      _write_columns(aside, index, lock, part, snapshot, stopping)
       states[name] = {
         'counters': snapshot.counters,
         'arrays': {array: v.dtype.str for array, v in snapshot.arrays.items()},
       }
   finally:
-    for guarded in tables.values():
-      with guarded.lock:
-        guarded.table.end_snapshot()
+    for lock, part in parts.values():
+      with lock:
+        part.end_snapshot()
   return {
     'tables': replay_folders.describe(
       {name: guarded.table.declared for name, guarded in tables.items()}
@@ -152,12 +168,13 @@ def _write_tables(
 def _write_columns(
   aside: Path,
   index: int,
-  guarded: GuardedTable,
+  lock: threading.Lock,
+  table: NativeTable | StepRing,
   snapshot: Snapshot,
   stopping: threading.Event,
 ) -> None:
-  names = list(guarded.table.declared.columns)
-  piece = max(1, _PIECE_BYTES // item_bytes(guarded.table.declared))
+  names = list(table.columns)
+  piece = max(1, _PIECE_BYTES // row_bytes(table.columns))
   with contextlib.ExitStack() as opened:
     files: dict[str, BinaryIO] = {
       name: opened.enter_context(open(aside / f'{index}.column{number}', 'wb'))
@@ -166,8 +183,8 @@ def _write_columns(
     for start in range(0, len(snapshot.slots), piece):
       _check_running(stopping)
       part = snapshot.slots[start : start + piece]
-      with guarded.lock:
-        rows = guarded.table.rows(part)
+      with lock:
+        rows = table.rows(part)
         snapshot.taken(part)
       for name, file in files.items():
         file.write(rows[name].data if rows[name].size else b'')

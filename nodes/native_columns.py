@@ -1,4 +1,4 @@
-"""The columns of a table in memory, made once: `[max_size, ...]` each.
+"""Columns in memory, made once: `[size, ...]` each.
 
 Those of small items lie beside each other, item by item: to draw one is to wait for one
 line of memory, not for one of each column. A large one is an array of its own.
@@ -7,11 +7,11 @@ line of memory, not for one of each column. A large one is an array of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
+from dm_env import specs
 from numpy.typing import NDArray
-
-from callsheet.agents.base import Table
 
 _SMALL_BYTES = 64
 
@@ -25,15 +25,15 @@ class Columns:
     views: each column, to be read and written.
   """
 
-  def __init__(self, table: Table) -> None:
-    small = np.empty(table.max_size, _small(table))
+  def __init__(self, columns: Mapping[str, specs.Array], size: int) -> None:
+    small = np.empty(size, _small(columns))
     self._small = small if small.dtype.itemsize else None
     self.views: Rows = {}
-    for name, spec in table.columns.items():
+    for name, spec in columns.items():
       if name in (small.dtype.names or ()):
         self.views[name] = small[name]
       else:
-        self.views[name] = np.empty((table.max_size, *spec.shape), spec.dtype)
+        self.views[name] = np.empty((size, *spec.shape), spec.dtype)
     self._large = [n for n in self.views if n not in (small.dtype.names or ())]
 
   def gather(self, slots: NDArray[np.int64], into: Rows, part: slice) -> None:
@@ -47,22 +47,22 @@ class Columns:
         into[name][part] = rows[name]
 
 
-def item_bytes(table: Table) -> int:
-  """Bytes that one item takes in its columns."""
-  large = (name for name in table.columns if name not in (_small(table).names or ()))
-  return _small(table).itemsize + sum(_bytes(table, name) for name in large)
+def row_bytes(columns: Mapping[str, specs.Array]) -> int:
+  """Bytes that one row takes in its columns."""
+  small = _small(columns)
+  large = (spec for name, spec in columns.items() if name not in (small.names or ()))
+  return small.itemsize + sum(map(_bytes, large))
 
 
-def _small(table: Table) -> np.dtype[np.void]:
+def _small(columns: Mapping[str, specs.Array]) -> np.dtype[np.void]:
   fields = [
     (name, np.dtype(spec.dtype), tuple(spec.shape))
-    for name, spec in table.columns.items()
-    if 0 < _bytes(table, name) <= _SMALL_BYTES
+    for name, spec in columns.items()
+    if 0 < _bytes(spec) <= _SMALL_BYTES
   ]
   return np.dtype(fields, align=True)
 
 
-def _bytes(table: Table, name: str) -> int:
-  spec = table.columns[name]
+def _bytes(spec: specs.Array) -> int:
   width: int = math.prod(spec.shape)
   return width * np.dtype(spec.dtype).itemsize

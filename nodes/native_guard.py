@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
+from callsheet.agents.step_tables import fewest_steps, in_progress, max_steps
 from callsheet.errors import CallCancelled
 from callsheet.nodes.limiting import Standing, credit, room
 from callsheet.nodes.native_table import Block, Draws, NativeTable, weigh
+from callsheet.nodes.step_streams import Source, Streams
 from callsheet.nodes.sum_tree import Floats
 
 
@@ -33,7 +35,9 @@ class GuardedTable:
     self._declared = table
     self._written = threading.Condition(self.lock)
     self._drawn = threading.Condition(self.lock)
-    self._stopping = False
+    self._streams = Streams(table)
+    self._turn = threading.Condition(self.lock)
+    self._appending = self._stopping = False
 
   def insert(self, block: Block, priorities: Floats | None, count: int) -> None:
     """Stores N = `count` items as the law lets them pass.
@@ -46,13 +50,37 @@ class GuardedTable:
       self._check_running()
       if priorities is not None and count:
         self.table.raise_highest(priorities)
-      done = 0
-      while done < count:
-        passing = self._await(self._drawn, self._room)
-        part = slice(done, done + int(min(passing, count - done)))
-        self.table.write(block, weights, part)
-        self._written.notify_all()
-        done = part.stop
+      self._write(block, weights, count)
+
+  def append(self, source: Source, steps: Block, fresh: bool) -> int:
+    """Stores time steps `[T, B, ...]`, and as the law lets them pass the items.
+
+    One source appends at a time: while it waits, nobody overwrites what its items show.
+
+    Raises:
+      ValueError: the block can't follow what the source has written.
+      CallCancelled: the replay stops.
+    """
+    length, environments = steps['step_type'].shape
+    self._check_steps(source, environments)
+    made = 0
+    with self._streams.writing(source, steps['step_type'], fresh) as stream, self.lock:
+      self._check_running()
+      while self._appending:
+        self._turn.wait()
+        self._check_running()
+      self._appending = True
+      try:
+        piece = max(1, max_steps(self._declared) // 4 // environments)
+        for start in range(0, length, piece):
+          block = {name: steps[name][start : start + piece] for name in steps}
+          items = self.table.append(stream, block)
+          self._write(items.block, None, items.number)
+          made += items.number
+      finally:
+        self._appending = False
+        self._turn.notify()
+    return made
 
   def sample(self, count: int) -> Draws:
     """Draws N = `count` items as the law lets them pass.
@@ -93,6 +121,30 @@ class GuardedTable:
       self._stopping = True
       self._written.notify_all()
       self._drawn.notify_all()
+      self._turn.notify_all()
+
+  def _write(self, block: Block, weights: Floats | None, count: int) -> None:
+    done = 0
+    while done < count:
+      passing = self._await(self._drawn, self._room)
+      part = slice(done, done + int(min(passing, count - done)))
+      self.table.write(block, weights, part)
+      self._written.notify_all()
+      done = part.stop
+
+  def _check_steps(self, source: Source, environments: int) -> None:
+    table = self._declared
+    if table.steps is None:
+      return
+    taken = self._streams.in_progress(source)
+    taken += environments * in_progress(table.steps.writes)
+    needed = fewest_steps(table) + taken
+    if needed > max_steps(table):
+      raise ValueError(
+        f'table {table.name!r}: with {environments} environments of the source '
+        f'{source!r} steps are overwritten before their items are complete: it holds '
+        f'{max_steps(table)} steps and needs at least {needed}; declare max_steps'
+      )
 
   def _await(self, changed: threading.Condition, passing: Callable[[], float]) -> float:
     while (passes := passing()) < 1:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from callsheet.agents.base import Table
 from callsheet.errors import UsageError
-from callsheet.nodes.native_columns import item_bytes
+from callsheet.nodes.native_columns import row_bytes
 from callsheet.nodes.native_slots import Pool
+from callsheet.nodes.native_steps import StepRing, item_columns
 from callsheet.nodes.sum_tree import SumTree
 
 _GIB = 2**30
@@ -17,11 +18,15 @@ _GIB = 2**30
 
 def memory(table: Table) -> int:
   """Bytes that the native replay takes for a table, full or empty."""
-  taken = table.max_size * item_bytes(table)
+  taken = table.max_size * row_bytes(item_columns(table))
   if table.sampler == 'prioritized':
     taken += SumTree.memory(table.max_size)
+  if table.max_times_sampled or table.steps is not None:
+    taken += Pool.memory(table.max_size)
   if table.max_times_sampled:
-    taken += Pool.memory(table.max_size) + 8 * table.max_size
+    taken += 8 * table.max_size
+  if table.steps is not None:
+    taken += StepRing.memory(table)
   return taken
 
 
@@ -46,8 +51,8 @@ def check_fits(tables: Sequence[Table]) -> None:
       most = left // max(1, -(-taken // table.max_size))
       raise UsageError(
         f'table {table.name!r} would take {taken / _GIB:.2f} GiB ({table.max_size} '
-        f'items of {item_bytes(table)} bytes), and {left / _GIB:.2f} GiB are available '
-        f'here; a max_size of {most} would fit'
+        f'items of {-(-taken // table.max_size)} bytes), and {left / _GIB:.2f} GiB are '
+        f'available here; a max_size of {most} would fit'
       )
     left -= taken
 

@@ -11,14 +11,18 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+from dm_env import specs
 from numpy.typing import NDArray
 
 from callsheet import results
 from callsheet.agents.base import Table
 from callsheet.nodes.limiting import Standing
-from callsheet.nodes.native_columns import Columns
+from callsheet.nodes.native_columns import Columns, Rows
 from callsheet.nodes.native_slots import Places, Pool, Ring, Slots
 from callsheet.nodes.native_snapshot import Snapshot
+from callsheet.nodes.native_steps import Made, StepRing, item_columns
+from callsheet.nodes.step_items import new_columns
+from callsheet.nodes.step_streams import Stream
 from callsheet.nodes.sum_tree import Floats, SumTree
 
 Block = Mapping[str, NDArray[np.generic]]
@@ -38,22 +42,31 @@ class NativeTable:
 
   Attributes:
     declared: what it was made from.
+    columns: what is stored of an item itself.
+    ring: the time steps that items show, where it is fed with these.
     standing: where it stands under its limiter.
   """
 
   def __init__(self, table: Table) -> None:
     self.declared = table
-    self._stored = Columns(table)
+    self.ring = None if table.steps is None else StepRing(table)
+    self._stored = Columns(self.columns, table.max_size)
     self._columns = self._stored.views
-    self._pool = Pool(table.max_size) if table.max_times_sampled else None
+    self._limited = table.max_times_sampled > 0
+    pooled = self._limited or self.ring is not None
+    self._pool = Pool(table.max_size) if pooled else None
     self._places: Places = self._pool or Ring(table.max_size)
     # Draws that each item has left, where they are limited.
-    self._left = np.zeros(table.max_size if self._pool else 0, np.int64)
+    self._left = np.zeros(table.max_size if self._limited else 0, np.int64)
     prioritized = table.sampler == 'prioritized'
     self._tree = SumTree(table.max_size) if prioritized else None
     self._highest, self._inserted, self._sampled = 1.0, 0, 0
     self._generator = np.random.default_rng()
     self._snapshot: Snapshot | None = None
+
+  @property
+  def columns(self) -> Mapping[str, specs.Array]:
+    return item_columns(self.declared)
 
   @property
   def standing(self) -> Standing:
@@ -78,17 +91,35 @@ class NativeTable:
         column[first : last + 1] = block[name][part]
       else:
         column[slots] = block[name][part]
-    if self._pool is not None:
+    if self._limited:
       self._left[slots] = self.declared.max_times_sampled
+    if self.ring is not None:
+      self.ring.register(self._places.keys(slots), dict(block), part)
     if self._tree is not None:
       highest = self._highest**self.declared.priority_exponent
       self._tree.set(slots, highest if weights is None else weights[part])
     self._inserted += len(slots)
 
+  def append(self, stream: Stream, block: Block) -> Made:
+    """Stores time steps `[T, B, ...]`; items that show what they overwrite leave.
+
+    Returns:
+      the items that they complete, which are still to be written.
+    """
+    assert self.ring is not None
+    keys = self.ring.in_the_way(block['step_type'].size)
+    keys = keys[self._places.alive(keys)]
+    if len(keys):
+      self._remove((keys % np.uint64(self.declared.max_size)).astype(np.int64))
+    return self.ring.write(stream, block)
+
   def new_draws(self, count: int) -> Draws:
     """Room for so many draws."""
+    steps = self.declared.steps
     return Draws(
-      results.empty(
+      new_columns(steps, count)
+      if steps is not None
+      else results.empty(
         {
           name: ((count, *column.shape[1:]), column.dtype)
           for name, column in self._columns.items()
@@ -106,21 +137,19 @@ class NativeTable:
       size: NDArray[np.int64] | int = self._places.size
       slots, share = self._choose(part.stop - done)
       gone = None
-      if self._pool is not None:
+      if self._limited:
         slots, last = self._use_up(slots)
         gone_before: NDArray[np.int64] = np.cumsum(last) - last
-        sizes = self._pool.size - gone_before
+        sizes = self._places.size - gone_before
         size, share = sizes, self._shares(slots, last, sizes)
         gone = slots[last]
       now = slice(done, done + len(slots))
-      self._stored.gather(slots, into.columns, now)
+      self._gather(slots, into.columns, now)
       into.keys[now] = self._places.keys(slots)
       into.probabilities[now] = share
       into.sizes[now] = size
-      if self._pool is not None and gone is not None:
-        self._pool.remove(gone)
-        if self._tree is not None:
-          self._tree.set(gone, 0.0)
+      if gone is not None:
+        self._remove(gone)
       self._sampled += len(slots)
       done = now.stop
 
@@ -148,7 +177,7 @@ class NativeTable:
     arrays: dict[str, NDArray[np.generic]] = {'keys': keys}
     if self._tree is not None:
       arrays['weights'] = self._tree.get(slots)
-    if self._pool is not None:
+    if self._limited:
       arrays['left'] = self._left[slots]
     counters = {
       'serial': self._places.serial,
@@ -182,7 +211,7 @@ class NativeTable:
     self._places.restore(keys, int(counters['serial']))
     if self._tree is not None:
       self._tree.set(slots, arrays['weights'].astype(np.float64))
-    if self._pool is not None:
+    if self._limited:
       self._left[slots] = arrays['left'].astype(np.int64)
     self._inserted, self._sampled = int(counters['inserted']), int(counters['sampled'])
     self._highest = counters['highest_priority']
@@ -191,6 +220,25 @@ class NativeTable:
   def restore_rows(self, name: str, slots: Slots, rows: NDArray[np.generic]) -> None:
     """Sets one column at these slots."""
     self._columns[name][slots] = rows
+
+  def end_restore(self) -> None:
+    """To be called when all columns are restored, those of the steps included."""
+    if self.ring is not None:
+      keys = self._places.live()
+      slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
+      self.ring.restore_items(keys, self.rows(slots))
+
+  def _gather(self, slots: Slots, into: Rows, part: slice) -> None:
+    if self.ring is None:
+      self._stored.gather(slots, into, part)
+    else:
+      self.ring.gather(self.rows(slots), into, part)
+
+  def _remove(self, slots: Slots) -> None:
+    assert self._pool is not None
+    self._pool.remove(slots)
+    if self._tree is not None:
+      self._tree.set(slots, 0.0)
 
   def _choose(self, count: int) -> tuple[Slots, Floats | float]:
     """So many slots, and with what probability each was chosen."""
