@@ -83,6 +83,9 @@ class Table:
     max_times_sampled: an item leaves after so many draws; 0 for no limit.
     limiter: how acting and learning are held in proportion.
     remover: how room is made.
+    steps: the time steps that it is fed with, by `Replay.append`, where its items
+      share them; None where whole items are inserted. `step_tables.step_table` makes
+      such a table.
   """
 
   name: str
@@ -93,6 +96,7 @@ class Table:
   max_times_sampled: int = 0
   limiter: Limiter = Limiter()
   remover: Selector = 'fifo'
+  steps: Steps | None = None
 
   @classmethod
   def queue(cls, name: str, columns: Mapping[str, specs.Array], max_size: int) -> Table:
@@ -114,11 +118,82 @@ class NStep:
   Columns: `observation`, `action`, `reward` (the discounted sum of up to `n_step`
   rewards), `discount` (what multiplies the value of `next_observation`; 0 past a
   terminal step) and `next_observation`. Shorter ones close an episode.
+
+  Attributes:
+    table: that it goes to.
+    n_step: the rewards that are summed up.
+    discount: the agent's, per step.
+    num_stacked: frames that an observation consists of, the newest last; before an
+      episode's beginning its first one is repeated. What is fed with time steps holds
+      single frames.
+    stack_axis: of an observation, along which they are.
   """
 
   table: str
   n_step: int
   discount: float
+  num_stacked: int = 1
+  stack_axis: int = -1
+
+
+@dataclass(frozen=True)
+class Sequences:
+  """An actor writes sequences of L = `sequence_length` steps, L + 1 observations.
+
+  One begins at every `period` steps: with `period == sequence_length` they are whole
+  rollouts (the unrolls of IMPALA, https://arxiv.org/abs/1802.01561), which share but an
+  observation, with a smaller one they overlap (R2D2).
+
+  Within an episode they begin at its steps 0, `period`, `2 period`, ...; the one in
+  which the episode ends is its last and may be shorter. Or else they run on over the
+  ends of episodes, each of full length.
+
+  Columns, of an item of length l <= L, with row t the time step that it shows at t:
+    `observation` `[L + 1, ...]` and `step_type` `[L + 1]` int32: of rows 0 to l; behind
+      them the last one is repeated.
+    `action` `[L, ...]`: chosen on row t, led to row t + 1.
+    `reward`, `discount` `[L]` float32: the environment's own, of row t + 1.
+    `mask` `[L]` bool: whether that is a step of an episode; False behind l, and where
+      LAST leads to the next episode's FIRST. There action, reward, discount and extras
+      are 0.
+    The table's extras, `[L, ...]`: what the policy gave along with the action.
+
+  Attributes:
+    table: that it goes to, one that is fed with time steps.
+    sequence_length: L, at least 1.
+    period: from one beginning to the next, 1 to L.
+    cross_episodes: whether they run on over the ends of episodes.
+    num_stacked: see `NStep`.
+    stack_axis: see `NStep`.
+  """
+
+  table: str
+  sequence_length: int
+  period: int
+  cross_episodes: bool = False
+  num_stacked: int = 1
+  stack_axis: int = -1
+
+
+@dataclass(frozen=True)
+class Steps:
+  """The time steps that a table is fed with, and what it makes of them.
+
+  Attributes:
+    writes: its items.
+    observation: of one environment, all of its stacked frames.
+    action: of one environment.
+    extras: what else comes with each action, such as its log-probability or the
+      recurrent state that it was chosen in, by name.
+    max_steps: single time steps held; the oldest go first, and the items that show
+      them. None takes what `max_size` items need while episodes are long.
+  """
+
+  writes: NStep | Sequences
+  observation: specs.Array
+  action: specs.Array
+  extras: Mapping[str, specs.Array] = field(default_factory=dict)
+  max_steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,7 +251,7 @@ class Agent:
   policy: Policy
   evaluation_policy: Policy
   initial_carry: Callable[[int], Carry]
-  writes: NStep
+  writes: NStep | Sequences
   samples: Sampling
   tables: tuple[Table, ...]
   config: Mapping[str, Any] = field(default_factory=dict)

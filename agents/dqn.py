@@ -41,9 +41,9 @@ from callsheet.agents.base import (
   NStep,
   Params,
   Sampling,
-  Table,
 )
 from callsheet.agents.rlax_import import import_rlax
+from callsheet.agents.step_tables import step_table
 
 TABLE = 'transitions'
 
@@ -62,6 +62,8 @@ class DQNConfig:
     double: the online network selects the action that the target network values.
     dueling: separate streams for the state's value and the actions' advantages.
     prioritized: sample by TD error, with importance weights; else uniformly.
+    num_stacked: frames in an observation along its last axis, the newest last; 4 for
+      Atari as it is usually wrapped.
     n_step: the rewards that a transition sums up.
     discount: per step, in (0, 1].
     hidden_sizes: of the MLP; the last layer belongs to the head, once in each stream.
@@ -88,6 +90,7 @@ class DQNConfig:
   double: bool = True
   dueling: bool = True
   prioritized: bool = True
+  num_stacked: int = 1
   n_step: int = 5
   discount: float = 0.99
   hidden_sizes: tuple[int, ...] = (64, 64)
@@ -107,7 +110,7 @@ class DQNConfig:
   importance_exponent: float = 0.4
 
   def __post_init__(self) -> None:
-    for name in ('n_step', 'batch_size', 'target_update_period'):
+    for name in ('num_stacked', 'n_step', 'batch_size', 'target_update_period'):
       checks.integer(self, name, 1)
     for name in ('min_replay_size', 'max_replay_size'):
       checks.integer(self, name, 1)
@@ -322,16 +325,13 @@ def dqn(
     epsilon = jnp.full(q.shape[:1], config.evaluation_epsilon)
     return _epsilon_greedy(q, epsilon, key), carry, ()
 
-  table = Table(
-    name=TABLE,
-    columns={
-      'observation': spec.observation,
-      'action': specs.DiscreteArray(num_actions, np.int32),
-      'reward': specs.Array((), np.float32),
-      'discount': specs.Array((), np.float32),
-      'next_observation': spec.observation,
-    },
-    max_size=config.max_replay_size,
+  taken = EnvironmentSpec(spec.observation, specs.DiscreteArray(num_actions, np.int32))
+  writes = NStep(TABLE, config.n_step, config.discount, config.num_stacked)
+  shared = step_table(taken, writes, config.max_replay_size)
+  table = dataclasses.replace(
+    shared,
+    # A vector is drawn faster where it is beside the rest of its transition.
+    steps=shared.steps if len(spec.observation.shape) > 1 else None,
     sampler='prioritized' if config.prioritized else 'uniform',
     priority_exponent=config.priority_exponent,
     limiter=Limiter(config.min_replay_size, config.samples_per_insert),
@@ -345,7 +345,7 @@ def dqn(
     policy=policy,
     evaluation_policy=evaluation_policy,
     initial_carry=functools.partial(epsilon_ladder, config),
-    writes=NStep(TABLE, config.n_step, config.discount),
+    writes=writes,
     samples=Sampling(TABLE, config.batch_size),
     tables=(table,),
     config=dataclasses.asdict(config),

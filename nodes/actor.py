@@ -11,14 +11,15 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from callsheet.agents.base import Agent
+from callsheet.agents.base import Agent, NStep
 from callsheet.calls import call_async
 from callsheet.errors import UsageError
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
-from callsheet.nodes.playing import EpisodeReturns, jit_policy
+from callsheet.nodes.playing import EpisodeReturns, jit_policy_with_extras
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay
+from callsheet.nodes.step_writing import StepWriter
 from callsheet.nodes.variables import ParameterSource, VariableClient
 from callsheet.nodes.writing import NStepWriter
 
@@ -43,7 +44,8 @@ class Actor:
     report_period: seconds between two reports to counter and recorder.
 
   Raises:
-    UsageError: `num_environments` or `block_length` is below 1.
+    UsageError: `num_environments` or `block_length` is below 1, or the agent writes
+      sequences to a table that isn't fed with time steps.
   """
 
   def __init__(
@@ -69,10 +71,11 @@ class Actor:
     self._seed = seed
     self._block_length = block_length
     self._report_period = report_period
-    self._policy = jit_policy(agent.policy)
+    self._policy = jit_policy_with_extras(agent.policy)
     self._variables = VariableClient(learner, update_period)
     self._returns = EpisodeReturns(num_environments)
-    self._writer = NStepWriter(agent.writes)
+    self._writer = _make_writer(agent)
+    self._appended = False
     self._steps = 0
     self._ended: list[float] = []
     self._reported_at = time.monotonic()
@@ -106,23 +109,37 @@ class Actor:
         if stop.is_set():
           return
         params = self._variables.params()
-        action, carry, key = self._policy(params, carry, time_step.observation, key)
-        time_step = self._step(time_step, np.asarray(action))
+        action, carry, key, extras = self._policy(
+          params, carry, time_step.observation, key
+        )
+        time_step = self._step(time_step, np.asarray(action), extras)
       # Before the wait, which may be long: what was played shows already.
       if time.monotonic() - self._reported_at >= self._report_period:
         self._report()
       if sent is not None:
         sent.result()
         sent = None
-      columns = self._writer.take()
-      if columns is not None:
-        sent = call_async(self._replay.insert, self._agent.writes.table, columns)
+      sent = self._write()
+
+  def _write(self) -> Future[int] | None:
+    """Sends what was played since the last call, if it makes anything."""
+    table = self._agent.writes.table
+    columns = self._writer.take()
+    if columns is None:
+      return None
+    if isinstance(self._writer, NStepWriter):
+      return call_async(self._replay.insert, table, columns)
+    fresh, self._appended = not self._appended, True
+    return call_async(self._replay.append, table, self._seed, columns, fresh=fresh)
 
   def _step(
-    self, before: dm_env.TimeStep, action: NDArray[np.generic]
+    self, before: dm_env.TimeStep, action: NDArray[np.generic], extras: object
   ) -> dm_env.TimeStep:
     after = self._environment.step(action)
-    self._writer.observe(before, action, after)
+    if isinstance(self._writer, NStepWriter):
+      self._writer.observe(before, action, after)
+    else:
+      self._writer.observe(before, action, after, extras)
     self._ended += self._returns.observe(after)
     self._steps += int(np.sum(after.step_type != dm_env.StepType.FIRST))
     return after
@@ -138,3 +155,16 @@ class Actor:
     if ended:
       figures['return'] = float(np.mean(ended))
     self._recorder.record('actor', figures, index=self._seed)
+
+
+def _make_writer(agent: Agent) -> NStepWriter | StepWriter:
+  writes = agent.writes
+  for table in agent.tables:
+    if table.name == writes.table and table.steps is not None:
+      return StepWriter(table.steps)
+  if isinstance(writes, NStep):
+    return NStepWriter(writes)
+  raise UsageError(
+    f'{agent.name} writes {type(writes).__name__} to {writes.table!r}, a table that is '
+    f'not fed with time steps; declare it by step_table(spec, writes, max_size)'
+  )

@@ -165,6 +165,7 @@ class Checkpoints:
       table.restore(arrays, saved['counters'])
       for storage_name, storage in table.storages.items():
         read_storage(place, index, storage_name, storage, manifest['files'])
+      table.end_restore()
     if found.newest:
       self._remember(place, manifest['files'])
 

@@ -1,4 +1,4 @@
-"""The columns of a table, made once: `[max_size, ...]` each.
+"""Columns, made once: `[slots, ...]` each.
 
 Those of small items lie beside each other, item by item: to draw one is to wait for one
 line of memory, not for one of each column. A large one is an array of its own.
@@ -7,13 +7,14 @@ line of memory, not for one of each column. A large one is an array of its own.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dm_env import specs
 from numpy.typing import NDArray
 
-from callsheet.agents.base import Table
 from callsheet.nodes.native_storage import Rows, Storage, slot_bytes
 
 _SMALL_BYTES = 64
@@ -29,13 +30,15 @@ class Columns:
     views: each column, to be read, and to be written behind `storage.touch`.
   """
 
-  def __init__(self, table: Table, directory: Path | None = None) -> None:
-    self.storage = Storage(table.max_size, _layout(table), directory)
+  def __init__(
+    self, columns: Mapping[str, specs.Array], slots: int, directory: Path | None = None
+  ) -> None:
+    self.storage = Storage(slots, _layout(columns), directory)
     arrays = self.storage.arrays
     small: Any = arrays.get(_SMALL)
     self._small = small
     self.views: Rows = {
-      name: arrays[name] if name in arrays else small[name] for name in table.columns
+      name: arrays[name] if name in arrays else small[name] for name in columns
     }
     self._large = [name for name in self.views if name in arrays]
 
@@ -50,31 +53,30 @@ class Columns:
         into[name][part] = rows[name]
 
 
-def item_bytes(table: Table) -> int:
-  """Bytes that one item takes in its columns."""
-  return slot_bytes(_layout(table))
+def row_bytes(columns: Mapping[str, specs.Array]) -> int:
+  """Bytes that one row takes in its columns."""
+  return slot_bytes(_layout(columns))
 
 
-def _layout(table: Table) -> dict[str, np.dtype[np.generic]]:
-  small = _small(table)
+def _layout(columns: Mapping[str, specs.Array]) -> dict[str, np.dtype[np.generic]]:
+  small = _small(columns)
   layout: dict[str, np.dtype[np.generic]] = {
     name: np.dtype((spec.dtype, tuple(spec.shape)))
-    for name, spec in table.columns.items()
+    for name, spec in columns.items()
     if name not in (small.names or ())
   }
   return {_SMALL: small, **layout} if small.itemsize else layout
 
 
-def _small(table: Table) -> np.dtype[np.void]:
+def _small(columns: Mapping[str, specs.Array]) -> np.dtype[np.void]:
   fields = [
     (name, np.dtype(spec.dtype), tuple(spec.shape))
-    for name, spec in table.columns.items()
-    if 0 < _bytes(table, name) <= _SMALL_BYTES
+    for name, spec in columns.items()
+    if 0 < _bytes(spec) <= _SMALL_BYTES
   ]
   return np.dtype(fields, align=True)
 
 
-def _bytes(table: Table, name: str) -> int:
-  spec = table.columns[name]
+def _bytes(spec: specs.Array) -> int:
   width: int = math.prod(spec.shape)
   return width * np.dtype(spec.dtype).itemsize

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Table
+from callsheet.agents.step_tables import fewest_steps, in_progress, max_steps
 from callsheet.errors import CallCancelled
 from callsheet.nodes import native_memory
 from callsheet.nodes.limiting import Standing, passing_samples, room
 from callsheet.nodes.native_table import Block, Draws, NativeTable, weigh
 from callsheet.nodes.patience import Patience, Side, WaitingRoom, too_late
+from callsheet.nodes.step_streams import Source, Streams
 from callsheet.nodes.sum_tree import Floats
 from callsheet.nodes.table_statistics import (
   UNKNOWN_AGES,
@@ -54,7 +56,9 @@ class GuardedTable:
     self._drawn = threading.Condition(self.lock)
     # Keys of the last calls, and the serial number behind: they tell ages if asked.
     self._recent: deque[tuple[int, NDArray[np.uint64]]] = deque(maxlen=_RECENT_CALLS)
-    self._stopping = False
+    self._streams = Streams(table)
+    self._turn = threading.Condition(self.lock)
+    self._appending = self._stopping = False
 
   def insert(
     self,
@@ -75,15 +79,38 @@ class GuardedTable:
       self._check_running()
       if priorities is not None and count:
         self.table.raise_highest(priorities)
-      done = 0
-      while done < count:
-        if (passing := self._room()) < 1:
-          with self.waiting['insert'].seat():
-            passing = self._await('insert', patience, done, count)
-        part = slice(done, done + int(min(passing, count - done)))
-        self.table.write(block, weights, part)
-        self._written.notify_all()
-        done = part.stop
+      self._write(block, weights, count, patience)
+
+  def append(
+    self, source: Source, steps: Block, fresh: bool, timeout: float | None = None
+  ) -> int:
+    """Stores time steps `[T, B, ...]`, and as the law lets them pass the items.
+
+    One source appends at a time: while it waits, nobody overwrites what its items show.
+
+    Raises:
+      ValueError: the block can't follow what the source has written.
+      ReplayTimeout: it took longer; items that were not yet stored are lost.
+      CallCancelled: the replay stops.
+    """
+    patience = Patience(timeout)
+    length, environments = steps['step_type'].shape
+    self._check_steps(source, environments)
+    made = 0
+    with self._streams.writing(source, steps['step_type'], fresh) as stream, self.lock:
+      self._check_running()
+      self._take_turn(patience)
+      try:
+        piece = max(1, max_steps(self._declared) // 4 // environments)
+        for start in range(0, length, piece):
+          block = {name: steps[name][start : start + piece] for name in steps}
+          items = self.table.append(stream, block)
+          self._write(items.block, None, items.number, patience)
+          made += items.number
+      finally:
+        self._appending = False
+        self._turn.notify()
+    return made
 
   def sample(self, count: int, timeout: float | None = None) -> Draws:
     """Draws N = `count` items as the law lets them pass, within `timeout` seconds.
@@ -145,12 +172,52 @@ class GuardedTable:
       self._stopping = True
       self._written.notify_all()
       self._drawn.notify_all()
+      self._turn.notify_all()
 
   def let_go(self) -> None:
     """Gives its memory and its disk back, once it is stopped. Idempotent."""
     with self.lock:
       # Whoever still comes finds a table, and is then told that it is stopped.
-      self.table = NativeTable(dataclasses.replace(self._declared, max_size=1))
+      self.table = NativeTable(
+        dataclasses.replace(self._declared, max_size=1, steps=None)
+      )
+
+  def _write(
+    self, block: Block, weights: Floats | None, count: int, patience: Patience
+  ) -> None:
+    done = 0
+    while done < count:
+      if (passing := self._room()) < 1:
+        with self.waiting['insert'].seat():
+          passing = self._await('insert', patience, done, count)
+      part = slice(done, done + int(min(passing, count - done)))
+      self.table.write(block, weights, part)
+      self._written.notify_all()
+      done = part.stop
+
+  def _take_turn(self, patience: Patience) -> None:
+    while self._appending:
+      with self.waiting['insert'].seat():
+        self._turn.wait(patience.left())
+      self._check_running()
+      if self._appending and patience.spent():
+        at = self.table.standing
+        raise too_late('insert', self._declared, at, patience, 0, 1)
+    self._appending = True
+
+  def _check_steps(self, source: Source, environments: int) -> None:
+    table = self._declared
+    if table.steps is None:
+      return
+    taken = self._streams.in_progress(source)
+    taken += environments * in_progress(table.steps.writes)
+    needed = fewest_steps(table) + taken
+    if needed > max_steps(table):
+      raise ValueError(
+        f'table {table.name!r}: with {environments} environments of the source '
+        f'{source!r} steps are overwritten before their items are complete: it holds '
+        f'{max_steps(table)} steps and needs at least {needed}; declare max_steps'
+      )
 
   def _await(self, side: Side, patience: Patience, done: int, count: int) -> float:
     changed, passing = (

@@ -10,9 +10,10 @@ from types import MappingProxyType
 from callsheet.agents.base import Table
 from callsheet.errors import UsageError
 from callsheet.nodes import native_selectors
-from callsheet.nodes.native_columns import item_bytes
+from callsheet.nodes.native_columns import row_bytes
 from callsheet.nodes.native_mapping import free_bytes
 from callsheet.nodes.native_slots import Pool
+from callsheet.nodes.native_steps import StepRing, item_columns
 from callsheet.nodes.replay_checks import shown_bytes
 
 
@@ -22,14 +23,17 @@ def memory(table: Table, on_disk: bool = False) -> int:
   taken += native_selectors.memory(table)
   if table.max_times_sampled:
     taken += 8 * table.max_size
-  if table.max_times_sampled or table.remover != 'fifo':
+  if table.max_times_sampled or table.remover != 'fifo' or table.steps is not None:
     taken += Pool.memory(table.max_size)
+  if table.steps is not None:
+    taken += StepRing.memory(table)
   return taken
 
 
 def columns(table: Table) -> int:
   """Bytes of its columns, which may be on disk."""
-  return table.max_size * item_bytes(table)
+  own = table.max_size * row_bytes(item_columns(table))
+  return own if table.steps is None else own + StepRing.on_disk(table)
 
 
 def available() -> int | None:
@@ -101,11 +105,11 @@ def stated(tables: Sequence[Table], on_disk: Mapping[str, Path]) -> str:
 
 def _check_table(table: Table, taken: int, left: int, where: str) -> None:
   if taken > left:
-    most = left // max(1, -(-taken // table.max_size))
+    each = max(1, -(-taken // table.max_size))
     raise UsageError(
       f'table {table.name!r} would take {shown_bytes(taken)} ({table.max_size} '
-      f'items of {item_bytes(table)} bytes), and {shown_bytes(left)} are {where}; '
-      f'a max_size of {most} would fit'
+      f'items of {each} bytes), and {shown_bytes(left)} are {where}; '
+      f'a max_size of {left // each} would fit'
     )
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import UsageError
-from callsheet.nodes import native_memory, replay_checks
+from callsheet.nodes import native_memory, replay_checks, step_checks
 from callsheet.nodes.native_checkpoints import Checkpoints
 from callsheet.nodes.native_guard import GuardedTable
 from callsheet.nodes.replay import Sample
@@ -117,6 +117,21 @@ class NativeReplay:
     block, given, count = replay_checks.check_block(declared, columns, priorities)
     self._guarded[table].insert(block, given, count, timeout)
     return count
+
+  @blocking
+  def append(
+    self,
+    table: str,
+    source: int | str,
+    steps: Mapping[str, NDArray[np.generic]],
+    *,
+    fresh: bool = False,
+    timeout: float | None = None,
+  ) -> int:
+    """See `Replay.append`."""
+    declared = replay_checks.find_table(self._tables, table)
+    block = step_checks.check_steps(declared, steps)
+    return self._guarded[table].append(source, block, fresh, timeout)
 
   @blocking
   def sample(

@@ -21,7 +21,10 @@ from callsheet.nodes.native_columns import Columns
 from callsheet.nodes.native_selectors import HEAPS, Order, Selection, to_weights
 from callsheet.nodes.native_slots import Places, Pool, Ring, Slots
 from callsheet.nodes.native_snapshot import Snapshot
-from callsheet.nodes.native_storage import Storage
+from callsheet.nodes.native_steps import Made, StepRing, item_columns
+from callsheet.nodes.native_storage import Rows, Storage
+from callsheet.nodes.step_items import new_columns
+from callsheet.nodes.step_streams import Stream
 from callsheet.nodes.sum_tree import Floats
 
 Block = Mapping[str, NDArray[np.generic]]
@@ -42,16 +45,21 @@ class NativeTable:
   Attributes:
     declared: what it was made from.
     storages: all its arrays of rows, by name, as checkpoints have them.
+    ring: the time steps that items show, where it is fed with these.
     standing: where it stands under its limiter.
   """
 
   def __init__(self, table: Table, directory: Path | None = None) -> None:
     """Makes it; `directory` is where its columns are mapped from, None for memory."""
     self.declared = table
-    self._stored = Columns(table, directory)
+    self.ring = None if table.steps is None else StepRing(table, directory)
+    self._stored = Columns(item_columns(table), table.max_size, directory)
     self._columns = self._stored.views
-    self.storages: Mapping[str, Storage] = {'items': self._stored.storage}
+    self.storages: dict[str, Storage] = {'items': self._stored.storage}
+    if self.ring is not None:
+      self.storages['steps'] = self.ring.storage
     in_turn = table.remover == 'fifo' and not table.max_times_sampled
+    in_turn = in_turn and self.ring is None
     self._pool = None if in_turn else Pool(table.max_size)
     self._places: Places = self._pool or Ring(table.max_size)
     # Draws that each item has left, where they are limited.
@@ -105,10 +113,29 @@ class NativeTable:
       self._pool.replace(slots)
       self._store(slots, block, part.start + free + rows, values[free:][rows])
 
+  def append(self, stream: Stream, block: Block) -> Made:
+    """Stores time steps `[T, B, ...]`; items that show what they overwrite leave.
+
+    Returns:
+      the items that they complete, which are still to be written.
+    """
+    if self.ring is None or self._pool is None:
+      raise AssertionError(f'{self.declared.name!r} is not fed with time steps')
+    keys = self.ring.in_the_way(block['step_type'].size)
+    keys = keys[self._places.alive(keys)]
+    if len(keys):
+      slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
+      self._pool.remove(slots)
+      self._selection.remove(slots)
+    return self.ring.write(stream, block)
+
   def new_draws(self, count: int) -> Draws:
     """Room for so many draws."""
+    steps = self.declared.steps
     return Draws(
-      results.empty(
+      new_columns(steps, count)
+      if steps is not None
+      else results.empty(
         {
           name: ((count, *column.shape[1:]), column.dtype)
           for name, column in self._columns.items()
@@ -133,7 +160,7 @@ class NativeTable:
         size, share = sizes, self._shares(slots, last, sizes)
         gone = slots[last]
       now = slice(done, done + len(slots))
-      self._stored.gather(slots, into.columns, now)
+      self._gather(slots, into.columns, now)
       into.keys[now] = self._places.keys(slots)
       into.probabilities[now] = share
       into.sizes[now] = size
@@ -173,6 +200,7 @@ class NativeTable:
       'inserted': self._inserted,
       'sampled': self._sampled,
       'highest_priority': self._highest,
+      'steps': 0 if self.ring is None else self.ring.written,
     }
     chunks = {name: storage.begin() for name, storage in self.storages.items()}
     return Snapshot(arrays, counters, chunks)
@@ -201,6 +229,15 @@ class NativeTable:
       self._left[slots] = arrays['left'].astype(np.int64)
     self._inserted, self._sampled = int(counters['inserted']), int(counters['sampled'])
     self._highest = counters['highest_priority']
+    if self.ring is not None:
+      self.ring.written = int(counters['steps'])
+
+  def end_restore(self) -> None:
+    """To be called when the storages are restored as well."""
+    if self.ring is not None:
+      keys = self._places.live()
+      slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
+      self.ring.restore(keys, self.rows(slots))
 
   def _store(
     self, slots: Slots, block: Block, rows: slice | Slots, values: Floats | float
@@ -215,8 +252,16 @@ class NativeTable:
       column[where] = block[name][rows]
     if self.declared.max_times_sampled:
       self._left[slots] = self.declared.max_times_sampled
+    if self.ring is not None:
+      self.ring.register(self._places.keys(slots), block, rows)
     if self._selection.heeds_priorities:
       self._selection.set(slots, values)
+
+  def _gather(self, slots: Slots, into: Rows, part: slice) -> None:
+    if self.ring is None:
+      self._stored.gather(slots, into, part)
+    else:
+      self.ring.gather(self.rows(slots), into, part)
 
   def _choose(self, count: int) -> tuple[Slots, Floats | float]:
     """So many slots, and with what probability each was chosen."""

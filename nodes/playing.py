@@ -18,6 +18,9 @@ from callsheet.nodes.environments import VectorEnvironment
 Act = Callable[
   [Params, Carry, Any, chex.PRNGKey], tuple[chex.Array, Carry, chex.PRNGKey]
 ]
+ActWithExtras = Callable[
+  [Params, Carry, Any, chex.PRNGKey], tuple[chex.Array, Carry, chex.PRNGKey, Any]
+]
 
 
 def jit_policy(policy: Policy) -> Act:
@@ -30,6 +33,20 @@ def jit_policy(policy: Policy) -> Act:
     key, now = jax.random.split(key)
     action, carry, _ = policy(params, carry, observation, now)
     return action, carry, key
+
+  return act
+
+
+def jit_policy_with_extras(policy: Policy) -> ActWithExtras:
+  """The same, and what the policy gives along with its action."""
+
+  @jax.jit
+  def act(
+    params: Params, carry: Carry, observation: Any, key: chex.PRNGKey
+  ) -> tuple[chex.Array, Carry, chex.PRNGKey, Any]:
+    key, now = jax.random.split(key)
+    action, carry, extras = policy(params, carry, observation, now)
+    return action, carry, key, extras
 
   return act
 

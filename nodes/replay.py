@@ -65,6 +65,43 @@ class Replay(Protocol):
     ...
 
   @blocking
+  def append(
+    self,
+    table: str,
+    source: int | str,
+    steps: Mapping[str, NDArray[np.generic]],
+    *,
+    fresh: bool = False,
+    timeout: float | None = None,
+  ) -> int:
+    """Stores T time steps of B environments in a table that is fed with these.
+
+    The items that they complete, wherever blocks begin and end, are stored with the
+    highest priority that the table has seen so far; the call waits, item by item, while
+    the limiter holds actors back. An environment's steps count from its first FIRST on.
+
+    Args:
+      table: its name.
+      source: who writes; its blocks follow each other.
+      steps: `[T, B, ...]` each, a row being what an environment answered: `step_type`
+        int32, `reward` and `discount` float32 as dm_env means them, `observation` (of a
+        stack of frames the newest alone), the `action` that led to it and the table's
+        extras that came with that action; both are ignored where `step_type` is FIRST.
+      fresh: the source begins anew, as after a reset; what it has written stays.
+      timeout: see `insert`.
+
+    Returns:
+      the items that this block completed, once all are stored.
+
+    Raises:
+      ValueError: the block doesn't fit the table or the blocks before it, or the source
+        is neither known nor fresh; nothing was stored.
+      ReplayTimeout: it took longer; items that were not yet stored are lost.
+      CallCancelled: the replay stops; some of the block may have been stored.
+    """
+    ...
+
+  @blocking
   def sample(
     self,
     table: str,

@@ -15,6 +15,7 @@ import numpy as np
 from dm_env import specs
 from numpy.typing import ArrayLike, NDArray
 
+from callsheet.agents import step_tables
 from callsheet.agents.base import Limiter, Selector, Table
 from callsheet.errors import UsageError
 from callsheet.nodes.limiting import bounds, smallest_distance, smallest_error_buffer
@@ -59,6 +60,7 @@ def _complaints(table: Table) -> Iterable[str]:
   if table.max_times_sampled < 0:
     yield f'max_times_sampled is 0 (no limit) or more, came {table.max_times_sampled}'
   yield from _limiter_complaints(table, table.limiter)
+  yield from step_tables.complaints(table)
 
 
 def _limiter_complaints(table: Table, limiter: Limiter) -> Iterable[str]:
@@ -127,6 +129,11 @@ def check_block(
   Raises:
     ValueError: the block doesn't fit the table.
   """
+  if table.steps is not None:
+    raise ValueError(
+      f'table {table.name!r} is fed with time steps, not with items: '
+      f'append({table.name!r}, source, steps)'
+    )
   if not isinstance(columns, Mapping) or set(columns) != set(table.columns):
     came: object = type(columns).__name__
     if isinstance(columns, Mapping):

@@ -60,6 +60,11 @@ def describe(tables: Mapping[str, Table]) -> Described:
       for column, spec in table.columns.items()
     }
     fields['limiter'] = dataclasses.asdict(table.limiter)
+    fields['steps'] = table.steps and {
+      # The rest is in the columns.
+      'writes': [type(table.steps.writes).__name__, vars(table.steps.writes)],
+      'max_steps': table.steps.max_steps,
+    }
     described[name] = json.loads(json.dumps(fields))
   return described
 

@@ -21,13 +21,20 @@ from numpy.typing import NDArray
 from callsheet.agents.base import Batch, Table
 from callsheet.calls import blocking
 from callsheet.errors import CallCancelled, UsageError
-from callsheet.nodes import replay_checks, replay_folders, reverb_checkpoints
+from callsheet.nodes import (
+  replay_checks,
+  replay_folders,
+  reverb_checkpoints,
+  step_checks,
+)
 from callsheet.nodes.limiting import Standing
 from callsheet.nodes.replay import Sample
 from callsheet.nodes.reverb_rows import pack, row_type, unpack
 from callsheet.nodes.reverb_sampling import TableSampler
 from callsheet.nodes.reverb_server import ReverbServer
+from callsheet.nodes.reverb_steps import whole_items
 from callsheet.nodes.reverb_writing import TableWriter
+from callsheet.nodes.step_streams import Streams
 from callsheet.nodes.table_statistics import Pace, TableStatistics, describe
 
 _LEAVE_SECONDS = 1.0
@@ -90,6 +97,7 @@ class ReverbReplay:
     except BaseException:
       self._remove_aside()
       raise
+    self._streams = {name: Streams(table) for name, table in self._tables.items()}
     self._paces = {name: Pace(at) for name, at in self._server.standings().items()}
     self._rows = {name: row_type(table) for name, table in self._tables.items()}
     self._writers = {
@@ -138,16 +146,33 @@ class ReverbReplay:
     """See `Replay.insert`."""
     declared = replay_checks.find_table(self._tables, table)
     block, given, count = replay_checks.check_block(declared, columns, priorities)
-    if given is None:
-      given = np.full(count, self._highest[table])
     with self._caller():
-      if count:
-        self._raise_highest(table, given)
-        try:
-          rows = pack(self._rows[table], block)
-          self._writers[table].write(rows, given.tolist(), timeout)
-        finally:
-          self._samplers[table].wake()
+      self._insert(table, block, given, count, timeout)
+    return count
+
+  @blocking
+  def append(
+    self,
+    table: str,
+    source: int | str,
+    steps: Mapping[str, NDArray[np.generic]],
+    *,
+    fresh: bool = False,
+    timeout: float | None = None,
+  ) -> int:
+    """See `Replay.append`."""
+    declared = replay_checks.find_table(self._tables, table)
+    block = step_checks.check_steps(declared, steps)
+    assert declared.steps is not None
+    with (
+      self._caller(),
+      self._streams[table].writing(source, block['step_type'], fresh) as stream,
+    ):
+      if not len(block['step_type']):
+        return 0
+      window = stream.extend(block)
+      count = len(window.start)
+      self._insert(table, whole_items(declared.steps, window), None, count, timeout)
     return count
 
   @blocking
@@ -241,6 +266,25 @@ class ReverbReplay:
   def port(self) -> int:
     """Where Reverb's own gRPC service listens."""
     return self._server.port
+
+  def _insert(
+    self,
+    table: str,
+    block: Mapping[str, NDArray[np.generic]],
+    priorities: NDArray[np.float64] | None,
+    count: int,
+    timeout: float | None,
+  ) -> None:
+    if not count:
+      return
+    if priorities is None:
+      priorities = np.full(count, self._highest[table])
+    self._raise_highest(table, priorities)
+    try:
+      rows = pack(self._rows[table], block)
+      self._writers[table].write(rows, priorities.tolist(), timeout)
+    finally:
+      self._samplers[table].wake()
 
   @contextlib.contextmanager
   def _caller(self) -> Iterator[None]:

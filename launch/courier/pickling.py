@@ -140,9 +140,15 @@ def _reduce_array(array: Any) -> Any:
   """Numpy's own way, in half the time, for the arrays that are sent most."""
   dtype = array.dtype
   if dtype.isbuiltin == 1 and dtype.itemsize and not dtype.hasobject:
-    buffer = pickle.PickleBuffer(array) if array.flags.c_contiguous else None
-    if buffer is not None:
-      return type(array), (array.shape, dtype.str, buffer)
+    if array.flags.c_contiguous:
+      return type(array), (array.shape, dtype.str, pickle.PickleBuffer(array))
+    # Axes in another order than that of memory, as in the stacks of a replay.
+    strides = array.strides
+    if array.size and min(strides) > 0:
+      memory = array.transpose(sorted(range(array.ndim), key=lambda i: -strides[i]))
+      if memory.flags.c_contiguous:
+        buffer = pickle.PickleBuffer(memory)
+        return type(array), (array.shape, dtype.str, buffer, 0, strides)
   return array.__reduce_ex__(5)
 
 

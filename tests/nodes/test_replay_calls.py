@@ -87,7 +87,7 @@ def test_sizes_below_one_are_refused(replay, sizes):
 
 def test_waiting_methods_are_marked(replay):
   waits = {name for name in dir(replay) if calls.is_blocking(getattr(replay, name))}
-  assert waits == {'insert', 'sample'}
+  assert waits == {'append', 'insert', 'sample'}
 
 
 WRONG_TABLES = {

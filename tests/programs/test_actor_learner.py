@@ -40,6 +40,9 @@ class Engine:
   def insert(self, table, columns, priorities=None, timeout=None) -> int:
     raise NotImplementedError
 
+  def append(self, table, source, steps, *, fresh=False, timeout=None) -> int:
+    raise NotImplementedError
+
   def sample(self, table, batch_size, num_batches=1, timeout=None):
     raise NotImplementedError
 
