@@ -55,11 +55,6 @@ PEER_ENTRANTS = {
 # step while the learner has all that it can take: 32 times is what holds them back.
 CALLSHEET_ENTRANTS: dict[str, tuple[str, ...]] = {
   'callsheet': (),
-  'callsheet_acting': (
-    '--samples_per_insert=1',
-    '--num_environments=32',
-    '--max_actor_steps=200000',
-  ),
 }
 
 
