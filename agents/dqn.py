@@ -88,7 +88,7 @@ class DQNConfig:
   """
 
   double: bool = True
-  dueling: bool = True
+  dueling: bool = False
   prioritized: bool = True
   num_stacked: int = 1
   n_step: int = 5

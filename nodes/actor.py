@@ -60,7 +60,7 @@ class Actor:
     seed: int = 0,
     num_environments: int = 8,
     block_length: int = 16,
-    update_period: float = 0.2,
+    update_period: float = 0.1,
     report_period: float = 0.5,
   ) -> None:
     if block_length < 1:

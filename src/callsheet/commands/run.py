@@ -246,10 +246,10 @@ def _flags() -> flags.FlagValues:
   string('runs_directory', 'runs', 'Where the folders of runs are.')
   integer('seed', 0, 'Of everything that is random.')
   integer('num_actors', 2, 'Actors.', 1)
-  integer('num_environments', 8, 'Environments that each actor steps at once.', 1)
+  integer('num_environments', 16, 'Environments that each actor steps at once.', 1)
   integer('num_episodes', 20, 'Episodes of one evaluation.', 1)
   integer('max_actor_steps', 500_000, 'Environment steps after which the run ends.', 1)
-  integer('updates_per_dispatch', 8, "Learner steps in one call of the device's.", 1)
+  integer('updates_per_dispatch', 16, "Learner steps in one call of the device's.", 1)
   string('replay', DEFAULT_ENGINE, f'Its engine: {" or ".join(ENGINES)}.')
   integer(
     'replay_port', None, "The replay server's port; any free one by default.", 1, 65535
