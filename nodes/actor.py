@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future
 
 import dm_env
@@ -19,6 +20,7 @@ from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.playing import EpisodeReturns, jit_policy_with_extras
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay
+from callsheet.nodes.sharded_replay import joined
 from callsheet.nodes.step_writing import StepWriter
 from callsheet.nodes.variables import ParameterSource, VariableClient
 from callsheet.nodes.writing import NStepWriter
@@ -52,7 +54,7 @@ class Actor:
     self,
     agent: Agent,
     make_environment: MakeEnvironment,
-    replay: Replay,
+    replay: Replay | Sequence[Replay],
     learner: ParameterSource,
     counter: Counter,
     recorder: Recorder,
@@ -65,7 +67,7 @@ class Actor:
   ) -> None:
     if block_length < 1:
       raise UsageError(f'block_length is {block_length}, expected at least 1')
-    self._agent, self._replay = agent, replay
+    self._agent, self._replay = agent, joined(replay)
     self._counter, self._recorder = counter, recorder
     self._environment = make_environment(num_environments, seed)
     self._seed = seed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 import jax
@@ -20,6 +20,7 @@ from callsheet.nodes.counter import Counter
 from callsheet.nodes.prefetching import Prefetch
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay, Sample
+from callsheet.nodes.sharded_replay import joined
 from callsheet.nodes.variables import Parameters
 
 
@@ -49,7 +50,7 @@ class Learner:
   def __init__(
     self,
     agent: Agent,
-    replay: Replay,
+    replay: Replay | Sequence[Replay],
     counter: Counter,
     recorder: Recorder,
     *,
@@ -66,7 +67,7 @@ class Learner:
       )
     if prefetch < 1:
       raise UsageError(f'prefetch is {prefetch}, expected at least 1')
-    self._agent, self._replay = agent, replay
+    self._agent, self._replay = agent, joined(replay)
     self._prefetch = prefetch
     self._counter, self._recorder = counter, recorder
     self._updates_per_dispatch = updates_per_dispatch

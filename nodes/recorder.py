@@ -7,13 +7,14 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from callsheet.errors import ConnectionLost, Unavailable
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.metrics import MetricsFiles, Rates, Row
 from callsheet.nodes.replay import Replay
+from callsheet.nodes.sharded_replay import joined
 
 # In every row, from the first on; a count of another name once it was added to.
 _COUNTS = ('actor_steps', 'episodes', 'learner_steps')
@@ -50,9 +51,13 @@ class Recorder:
   """
 
   def __init__(
-    self, directory: str | None, counter: Counter, replay: Replay, period: float = 1.0
+    self,
+    directory: str | None,
+    counter: Counter,
+    replay: Replay | Sequence[Replay],
+    period: float = 1.0,
   ) -> None:
-    self._counter, self._replay, self._period = counter, replay, period
+    self._counter, self._replay, self._period = counter, joined(replay), period
     self._lock = threading.Lock()
     self._figures: dict[str, dict[int, float]] = defaultdict(dict)
     self._files = None if directory is None else MetricsFiles(directory)

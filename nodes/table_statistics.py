@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from callsheet.agents.base import Table
-from callsheet.nodes.limiting import LimiterState, Standing, credit, state
+from callsheet.nodes.limiting import LimiterState, Standing, passing_samples, state
 from callsheet.nodes.patience import Waiting
 
 # Seconds that rates look back on, and that are at least between two looks.
@@ -122,7 +122,7 @@ def describe(
     inserted=at.inserted,
     sampled=at.sampled,
     samples_per_insert=at.sampled / at.inserted if at.inserted else math.nan,
-    credit=credit(table.limiter, at),
+    credit=passing_samples(table.limiter, table.max_times_sampled, at),
     state=state(table.limiter, at),
     mass=mass,
     bytes=taken,

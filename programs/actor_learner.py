@@ -17,6 +17,7 @@ from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay
 from callsheet.nodes.reverb_replay import ReverbReplay
+from callsheet.nodes.shards import shares
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import OnFailure
 
@@ -35,6 +36,7 @@ def actor_learner(
   make_environment: MakeEnvironment,
   *,
   num_actors: int = 2,
+  num_replays: int = 1,
   num_environments: int = 16,
   seed: int = 0,
   target_return: float | None = None,
@@ -54,6 +56,7 @@ def actor_learner(
     agent: what is trained.
     make_environment: `(num_environments, seed) -> VectorEnvironment`.
     num_actors: each restarts up to ten times.
+    num_replays: nodes that share the agent's tables between them.
     num_environments: that each actor steps at once.
     seed: of the run; each node has one of its own, and those of two runs differ.
     target_return: mean undiscounted return over `num_episodes`.
@@ -78,8 +81,18 @@ def actor_learner(
 
   base = seed * _SEEDS
   counter = program.add('counter', Counter)
-  replay = program.add('replay', make_replay, agent.tables, **replay_options)
-  check_replay(make_replay, agent.tables, replay_options)
+  tables_of = [agent.tables] if num_replays == 1 else shares(agent.tables, num_replays)
+  replay: Replay | list[Replay]
+  if num_replays == 1:
+    replay = program.add('replay', make_replay, agent.tables, **replay_options)
+  else:
+    with program.group('replay'):
+      replay = [
+        program.add('replay', make_replay, tables, **_of_shard(replay_options, index))
+        for index, tables in enumerate(tables_of)
+      ]
+  for tables in tables_of:
+    check_replay(make_replay, tables, replay_options)
   recorder = program.add('recorder', Recorder, folder(), counter, replay)
   learner = program.add(
     'learner',
@@ -121,6 +134,14 @@ def actor_learner(
     policy_directory=folder('checkpoint', 'policy'),
   )
   return program
+
+
+def _of_shard(options: Mapping[str, object], index: int) -> dict[str, object]:
+  """The options of one of several: its checkpoints are in a folder of its own."""
+  folder = options.get('checkpoint_directory')
+  if not isinstance(folder, str):
+    return dict(options)
+  return {**options, 'checkpoint_directory': os.path.join(folder, str(index))}
 
 
 def check_replay(

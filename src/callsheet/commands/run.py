@@ -132,6 +132,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     agent,
     make_environment,
     num_actors=values.num_actors,
+    num_replays=values.num_replays,
     num_environments=values.num_environments,
     seed=values.seed,
     target_return=target,
@@ -173,6 +174,11 @@ def _replay(
     requirements.for_reverb()
     if port is not None:
       _check_port(port)
+    if values.num_replays > 1:
+      raise UsageError(
+        f'--num_replays={values.num_replays}: keys of Reverb leave no room to name '
+        'their shard; take --replay=native'
+      )
     if directory is not None:
       raise UsageError(
         f"--replay_directory={directory} is the native replay's, Reverb's tables are "
@@ -208,6 +214,7 @@ _OWN = (
   'runs_directory',
   'seed',
   'num_actors',
+  'num_replays',
   'num_environments',
   'num_episodes',
   'target_return',
@@ -246,6 +253,7 @@ def _flags() -> flags.FlagValues:
   string('runs_directory', 'runs', 'Where the folders of runs are.')
   integer('seed', 0, 'Of everything that is random.')
   integer('num_actors', 2, 'Actors.', 1)
+  integer('num_replays', 1, 'Replay nodes that share the tables.', 1)
   integer('num_environments', 16, 'Environments that each actor steps at once.', 1)
   integer('num_episodes', 20, 'Episodes of one evaluation.', 1)
   integer('max_actor_steps', 500_000, 'Environment steps after which the run ends.', 1)
