@@ -99,7 +99,7 @@ class DQNConfig:
   max_gradient_norm: float | None = 10.0
   huber_delta: float | None = 1.0
   batch_size: int = 64
-  target_update_period: int = 50
+  target_update_period: int = 25
   samples_per_insert: float | None = 16.0
   min_replay_size: int = 1_000
   max_replay_size: int = 50_000

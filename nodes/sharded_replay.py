@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -59,7 +60,8 @@ class ShardedReplay:
 
   Args:
     shards: at least one.
-    max_age: seconds that their masses and credit are believed.
+    max_age: seconds that their masses and credit are believed; 0 where several draw
+      from them, which could otherwise wait for what another one took.
   """
 
   def __init__(self, shards: Sequence[Replay], max_age: float = 0.05) -> None:
@@ -72,6 +74,8 @@ class ShardedReplay:
     self._turn = int(self._generator.integers(len(shards)))
     self._known: list[Mapping[str, TableStatistics]] = []
     self._known_at = -math.inf
+    # What was drawn since: it is no longer to be had.
+    self._used: Counter[tuple[int, str]] = Counter()
 
   @blocking
   def insert(
@@ -159,7 +163,8 @@ class ShardedReplay:
     pause, longest = _POLL
     while True:
       at = [self._table(shard, table) for shard in self._look()]
-      most = np.array([int(min(one.credit, count)) for one in at])
+      credit = [one.credit - self._used[i, table] for i, one in enumerate(at)]
+      most = np.array([int(min(max(each, 0), count)) for each in credit])
       weights = np.where(most >= 1, _masses(at), 0.0)
       if weights.sum() > 0:
         break
@@ -176,8 +181,8 @@ class ShardedReplay:
       self._known_at = -math.inf
     shares = weights / weights.sum()
     counts = np.minimum(self._generator.multinomial(count, shares), most)
-    if (counts > 0).any() and np.isfinite([one.credit for one in at]).any():
-      self._known_at = -math.inf  # what is drawn is no longer to be had
+    for index, number in enumerate(counts.tolist()):
+      self._used[index, table] += number
     calls = {
       index: call_async(self._shards[index].sample, table, number, 1, patience.left())
       for index, number in enumerate(counts.tolist())
@@ -224,6 +229,7 @@ class ShardedReplay:
       # Without a deadline: so a stop of this node ends the wait.
       calls = [call_async(with_deadline(s.statistics, None)) for s in self._shards]
       self._known = [call.result() for call in calls]
+      self._used.clear()
       self._known_at = now
     return self._known
 
