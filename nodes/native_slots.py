@@ -78,8 +78,8 @@ class Ring:
     return slots
 
   def draw(self, generator: np.random.Generator, count: int) -> Slots:
-    ages = (generator.random(count) * self.size).astype(np.int64)
-    return (self.serial - 1 - ages) % self._capacity
+    # The live ones are the first slots, and later all of them.
+    return (generator.random(count) * self.size).astype(np.int64)
 
   def oldest(self, count: int) -> Slots:
     first = self.serial - self.size
@@ -93,6 +93,8 @@ class Ring:
     return keys
 
   def keys(self, slots: Slots) -> Keys:
+    if self.serial <= self._capacity:
+      return slots.astype(np.uint64)
     newest = self.serial - 1
     return (newest - (newest - slots) % self._capacity).view(np.uint64)
 

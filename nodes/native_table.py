@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from callsheet import results
 from callsheet.agents.base import Table
 from callsheet.nodes.limiting import Standing
-from callsheet.nodes.native_columns import Columns
+from callsheet.nodes.native_columns import Columns, row_bytes
 from callsheet.nodes.native_selectors import HEAPS, Order, Selection, to_weights
 from callsheet.nodes.native_slots import Places, Pool, Ring, Slots
 from callsheet.nodes.native_snapshot import Snapshot
@@ -55,6 +55,7 @@ class NativeTable:
     self.ring = None if table.steps is None else StepRing(table, directory)
     self._stored = Columns(item_columns(table), table.max_size, directory)
     self._columns = self._stored.views
+    self._row_bytes = row_bytes(item_columns(table))
     self.storages: dict[str, Storage] = {'items': self._stored.storage}
     if self.ring is not None:
       self.storages['steps'] = self.ring.storage
@@ -131,20 +132,23 @@ class NativeTable:
 
   def new_draws(self, count: int) -> Draws:
     """Room for so many draws."""
-    steps = self.declared.steps
     return Draws(
-      new_columns(steps, count)
-      if steps is not None
-      else results.empty(
-        {
-          name: ((count, *column.shape[1:]), column.dtype)
-          for name, column in self._columns.items()
-        }
-      ),
+      self._new_columns(count),
       np.empty(count, np.uint64),
       np.empty(count, np.float32),
       np.empty(count, np.int32),
     )
+
+  def _new_columns(self, count: int) -> Rows:
+    if self.declared.steps is not None:
+      return new_columns(self.declared.steps, count)
+    shapes = {
+      name: ((count, *column.shape[1:]), column.dtype)
+      for name, column in self._columns.items()
+    }
+    if count * self._row_bytes < results.SMALLEST:
+      return {name: np.empty(shape, dtype) for name, (shape, dtype) in shapes.items()}
+    return results.empty(shapes)
 
   def draw(self, into: Draws, part: slice) -> None:
     """Fills the rows of `part`; the table may not run empty before the last of them."""
