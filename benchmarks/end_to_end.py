@@ -40,7 +40,7 @@ from callsheet.programs.actor_learner import actor_learner
 from callsheet.programs.resources import Resources
 
 ENVIRONMENT = 'CartPole-v1'
-ACTORS, ENVIRONMENTS, BLOCK, DISPATCH = 2, 16, 16, 16
+ACTORS, ENVIRONMENTS, BLOCK, DISPATCH = 2, 16, 16, 32
 WARM_UP_STEPS = 400
 TARGET = 0.8
 

@@ -76,8 +76,10 @@ class Learner:
     self._checkpoint_directory = checkpoint_directory
     state = jax.jit(agent.init)(jax.random.PRNGKey(seed))
     # Committed, as the batches are: else the second dispatch would compile once more.
-    self._sharding = jax.tree.leaves(state)[0].sharding
-    self._state = jax.device_put(state, self._sharding)
+    sharding = jax.tree.leaves(state)[0].sharding
+    self._state = jax.device_put(state, sharding)
+    on_cpu = all(device.platform == 'cpu' for device in sharding.device_set)
+    self._sharding = None if on_cpu else sharding
     self._metrics: Metrics = {}
     self._steps = 0
     self._reported = 0

@@ -36,7 +36,8 @@ class Prefetch:
     samples: the table, and B.
     sizes: of each sample its K, in order; nothing is drawn behind the last.
     ahead: samples asked for beyond the one that was taken last, at least 1.
-    sharding: where the batches go; they are committed to it.
+    sharding: where the batches go; they are committed to it. None leaves them where
+      they are: on the CPU that is where they are needed, and each array costs a call.
   """
 
   def __init__(
@@ -45,7 +46,7 @@ class Prefetch:
     samples: Sampling,
     sizes: Iterable[int],
     ahead: int,
-    sharding: jax.sharding.Sharding,
+    sharding: jax.sharding.Sharding | None,
   ) -> None:
     self._replay, self._samples = replay, samples
     self._sizes, self._sharding = iter(sizes), sharding
@@ -86,7 +87,10 @@ class Prefetch:
     def place(answered: Future[Sample]) -> None:
       try:
         sample = answered.result()
-        placed.set_result(Placed(sample, jax.device_put(sample.batch, self._sharding)))
+        batch = sample.batch
+        if self._sharding is not None:
+          batch = jax.device_put(batch, self._sharding)
+        placed.set_result(Placed(sample, batch))
       except BaseException as error:
         placed.set_exception(error)
 
