@@ -96,7 +96,8 @@ class Replay(Protocol):
     Raises:
       ValueError: the block doesn't fit the table or the blocks before it, or the source
         is neither known nor fresh; nothing was stored.
-      ReplayTimeout: it took longer; items that were not yet stored are lost.
+      ReplayTimeout: it took longer; items that were not yet stored are lost, and there
+        may be none of an episode's that goes on in the next block.
       CallCancelled: the replay stops; some of the block may have been stored.
     """
     ...

@@ -58,15 +58,21 @@ class Stream:
     num_environments: B.
     writes: what is made of them.
     busy: whether a block is being written.
+    taken: time steps of each environment that it has taken in.
   """
 
   def __init__(self, writes: NStep | Sequences, num_environments: int) -> None:
     self.num_environments, self.writes, self.busy = num_environments, writes, False
+    self.taken = 0
+    self.forget()
+
+  def forget(self) -> None:
+    """Steps were lost: no item joins what was before them to what comes behind."""
     self._kept: dict[str, Array] = {}
-    self._last = np.full(num_environments, LAST)
+    self._last = np.full(self.num_environments, LAST)
     # Of the newest row: steps since its episode began, and since the stream did.
-    self._position = np.full(num_environments, -1)
-    self._age = np.full(num_environments, -1)
+    self._position = np.full(self.num_environments, -1)
+    self._age = np.full(self.num_environments, -1)
 
   def check(self, table: str, step_type: Array) -> None:
     """A ValueError unless these `[T, B]` may follow."""
@@ -101,6 +107,7 @@ class Stream:
     block = {**block, 'position': position}
     kept = self._kept or {name: column[:0] for name, column in block.items()}
     known = len(kept['position'])
+    self.taken += len(position)
     window = {
       name: np.concatenate([kept[name], column]) if known else column
       for name, column in block.items()
@@ -147,11 +154,14 @@ class Streams:
       stream.check(self._table.name, step_type)
       stream.busy = True
       self._streams[source] = stream
+    expected = stream.taken + len(step_type)
     try:
       yield stream
     finally:
       with self._lock:
         stream.busy = False
+        if stream.taken < expected:
+          stream.forget()
 
   def in_progress(self, source: Source) -> int:
     """Time steps of all but this source that later items may still show."""

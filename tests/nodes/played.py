@@ -170,3 +170,14 @@ def stored(replay, name, most=4000):
   return sorted(
     as_bytes({key: column[i] for key, column in columns.items()}) for i in which
   )
+
+
+def drained(replay, name, count):
+  """So many items of a table that hands each out once, as bytes, in its order."""
+  columns = {}
+  if count:
+    columns = replay.sample(name, count, timeout=20).batch.data
+  return [
+    as_bytes({key: column[0, i] for key, column in columns.items()})
+    for i in range(count)
+  ]
