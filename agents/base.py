@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from callsheet.errors import UsageError
+
 if TYPE_CHECKING:  # A replay or a recorder knows these classes and needs no JAX.
   import chex
   from dm_env import specs
@@ -255,3 +257,27 @@ class Agent:
   samples: Sampling
   tables: tuple[Table, ...]
   config: Mapping[str, Any] = field(default_factory=dict)
+
+  def __post_init__(self) -> None:
+    """Refuses tables that are written to or sampled but not declared, and batches that
+    are larger than all that their table ever holds.
+
+    Raises:
+      UsageError: names the agent, the table and the numbers.
+    """
+    by_name = {table.name: table for table in self.tables}
+    for verb, name in (
+      ('writes to', self.writes.table),
+      ('samples', self.samples.table),
+    ):
+      if name not in by_name:
+        raise UsageError(
+          f'agent {self.name!r} {verb} the table {name!r}, but declares '
+          f'{sorted(by_name)}: Agent(..., tables=(Table({name!r}, ...),))'
+        )
+    most, batch_size = by_name[self.samples.table].max_size, self.samples.batch_size
+    if not 1 <= batch_size <= most:
+      raise UsageError(
+        f'agent {self.name!r} samples batches of {batch_size} from the table '
+        f'{self.samples.table!r}, expected 1 to its max_size, {most}'
+      )
