@@ -172,3 +172,19 @@ def test_while_a_writer_waits_nothing_is_torn(engine, writes):
       drawn += 1
   assert writing.result() == len(known)
   assert drawn > len(known)
+
+
+@pytest.mark.parametrize('writes', WRITES, ids=str)
+def test_a_source_that_comes_back_late_finds_its_own_steps_gone(engine, writes):
+  declared = table(writes, max_steps=SIZE)
+  replay, reference = engine([declared]), Reference(declared)
+  end = len(reference)
+  # All of the one source's blocks lie between the first and the second of the other.
+  for call in (0, *range(1, end, 2), 2, 4):
+    reference.append(replay, call)
+    expected = reference.items(SIZE)
+    assert replay.statistics()['t'].size == len(expected)
+    if expected:
+      assert stored(replay, 't', 1500) == expected
+  # Items that begin in what is gone were complete only now, and never came in.
+  assert replay.statistics()['t'].inserted < len(reference.items())
