@@ -53,7 +53,7 @@ class Evaluator:
     target_return: float | None = None,
     max_actor_steps: int | None = None,
     policy_directory: str | None = None,
-    period: float = 1.0,
+    period: float = 0.3,
   ) -> None:
     self._agent, self._counter, self._recorder = agent, counter, recorder
     self._environment = make_environment(num_episodes, seed)
