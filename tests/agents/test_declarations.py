@@ -15,7 +15,10 @@ from tests.nodes import small
   ('changes', 'message'),
   [
     ({'writes': NStep('s', 1, 0.9)}, r"'mean' writes to the table 's'.*\['t'\]"),
-    ({'samples': Sampling('s', 4)}, r"'mean' samples the table 's', but declares \['t'"),
+    (
+      {'samples': Sampling('s', 4)},
+      r"'mean' samples the table 's', but declares \['t'",
+    ),
     ({'samples': Sampling('t', 0)}, "batches of 0 from the table 't', expected 1 to"),
     ({'samples': Sampling('t', 1001)}, 'batches of 1001 .* its max_size, 1000'),
     ({'tables': ()}, r'declares \[\]'),
