@@ -17,8 +17,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from callsheet.imports import one_at_a_time
+
 _FRONT_DOORS = ('tensorflow_probability', 'tensorflow_probability.python')
-_importing = threading.Lock()
 
 
 class _NoTensorFlow(importlib.abc.MetaPathFinder):
@@ -41,7 +42,7 @@ def import_rlax() -> Any:
   Raises:
     ImportError: it is not installed.
   """
-  with _importing:
+  with one_at_a_time:
     if 'rlax' in sys.modules:
       return sys.modules['rlax']
     for name in _FRONT_DOORS:

@@ -10,6 +10,7 @@ from typing import Any
 
 from callsheet.agents.base import Selector, Table
 from callsheet.errors import UsageError
+from callsheet.imports import one_at_a_time
 from callsheet.nodes import reverb_port
 from callsheet.nodes.limiting import Standing, bounds
 
@@ -90,7 +91,8 @@ def _import_reverb() -> Any:
   # Otherwise TensorFlow tells of every accelerator library that it doesn't find.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   try:
-    return importlib.import_module('reverb')
+    with one_at_a_time:
+      return importlib.import_module('reverb')
   except ImportError as error:
     raise UsageError(
       f'ReverbReplay needs dm-reverb 0.7.2 and tensorflow 2.8.4, which have wheels for '

@@ -171,9 +171,6 @@ def _replay(
     raise UsageError(f'no replay {engine!r}; {hint}there are {", ".join(ENGINES)}')
   options: dict[str, object] = {}
   if engine == 'reverb':
-    requirements.for_reverb()
-    if port is not None:
-      _check_port(port)
     if values.num_replays > 1:
       raise UsageError(
         f'--num_replays={values.num_replays}: keys of Reverb leave no room to name '
@@ -184,6 +181,9 @@ def _replay(
         f"--replay_directory={directory} is the native replay's, Reverb's tables are "
         'in memory; leave it out, or take --replay=native'
       )
+    requirements.for_reverb()
+    if port is not None:
+      _check_port(port)
     options = {'port': port}
   elif port is not None:
     raise UsageError(
