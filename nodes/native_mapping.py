@@ -30,7 +30,7 @@ def mapped(
   """
   size = count * dtype.itemsize
   if not size:
-    return np.empty(count, dtype)
+    return np.empty((count, *dtype.shape), dtype.base)
   try:
     directory.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=directory) as file:

@@ -63,7 +63,7 @@ class Storage:
     """
     self.slots = slots
     self.arrays: Rows = {
-      name: np.empty(slots, dtype)
+      name: np.empty((slots, *dtype.shape), dtype.base)
       if directory is None
       else native_mapping.mapped(directory, slots, dtype)
       for name, dtype in layout.items()

@@ -28,6 +28,8 @@ def reserved(port: int | None) -> Iterator[int]:
     UsageError: the port is taken.
   """
   with _socket() as holder:
+    # What the last server there has closed lingers for a minute; a listener still bars.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
       holder.bind(('', port or 0))
     except OSError as error:

@@ -165,7 +165,7 @@ class ShardedReplay:
       at = [self._table(shard, table) for shard in self._look()]
       credit = [one.credit - self._used[i, table] for i, one in enumerate(at)]
       most = np.array([int(min(max(each, 0), count)) for each in credit])
-      weights = np.where(most >= 1, _masses(at), 0.0)
+      weights = _masses(at, most >= 1)
       if weights.sum() > 0:
         break
       if patience.spent():
@@ -241,9 +241,14 @@ class ShardedReplay:
     return shard[table]
 
 
-def _masses(at: Sequence[TableStatistics]) -> NDArray[np.float64]:
-  """What is drawn in proportion to: sizes, where the masses say nothing."""
-  masses = np.array([one.mass for one in at])
+def _masses(
+  at: Sequence[TableStatistics], able: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+  """What is drawn in proportion to, 0 of who can't be drawn from.
+
+  Sizes, where the masses of those who can say nothing.
+  """
+  masses = np.where(able, [one.mass for one in at], 0.0)
   if np.isfinite(masses).all() and masses.sum() > 0:
     return masses
-  return np.array([float(one.size) for one in at])
+  return np.where(able, [float(one.size) for one in at], 0.0)

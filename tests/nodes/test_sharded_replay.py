@@ -144,6 +144,15 @@ def test_a_shard_that_is_still_empty_is_passed_over(sharded):
     sharded(Table('t', COLUMNS, 60))[0].sample('t', 4, timeout=0.01)
 
 
+def test_items_without_priority_are_drawn_where_no_others_can_be(sharded):
+  table = Table('t', COLUMNS, 60, sampler='prioritized', limiter=Limiter(6))
+  replay, shards = sharded(table, 2)
+  shards[0].insert('t', block(1, 2, 3), np.zeros(3))
+  shards[1].insert('t', block(9), np.ones(1))
+  drawn = replay.sample('t', 30, timeout=20).batch.data['x']
+  assert set(drawn.ravel().tolist()) == {1, 2, 3}
+
+
 def test_a_queue_in_shards_hands_over_each_item_once(sharded):
   replay, _ = sharded(Table.queue('t', COLUMNS, 30))
   writing = call_async(
