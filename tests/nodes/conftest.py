@@ -15,7 +15,7 @@ from callsheet.nodes.native_replay import NativeReplay
 REVERB = importlib.util.find_spec('reverb') is not None
 NATIVE = ['native', 'native-mapped']
 ENGINES = [*NATIVE, 'reverb'] if REVERB else NATIVE
-collect_ignore = [] if REVERB else ['test_reverb_replay.py']
+collect_ignore = [] if REVERB else ['test_reverb_law.py', 'test_reverb_replay.py']
 
 Engine = Callable[..., Any]
 

@@ -117,6 +117,12 @@ WRONG_LIMITERS = {
   ),
   'tiny ratio': (Limiter(1, 0.1, error_buffer=0.5), 'at least.*1.0, came 0.5'),
   'buffer alone': (Limiter(1, None, error_buffer=5.0), 'bounds nothing'),
+  'nan buffer': (Limiter(1, 1.0, error_buffer=float('nan')), 'at least.*came nan'),
+  'nan ratio': (Limiter(1, float('nan')), 'above 0 .*came nan'),
+  'narrow bounds': (Limiter(1, 1.0, (0.0, 1.5)), r'at least 2 apart, came \(0.0, 1.5'),
+  'turned bounds': (Limiter(1, 1.0, (3.0, 0.0)), r'\(lowest, highest\), came \(3.0'),
+  'high bounds': (Limiter(2, 1.0, (3.0, 9.0)), r'at most .* = 2, came \(3.0, 9.0\)'),
+  'no queue': (Limiter.queue(0), 'at least 1 apart'),
 }
 
 

@@ -12,7 +12,7 @@ from dm_env import specs
 
 from callsheet.agents.base import Limiter, Table
 from callsheet.calls import call_async
-from callsheet.errors import CallCancelled
+from callsheet.errors import CallCancelled, ReplayTimeout
 from callsheet.launch import courier
 
 pytestmark = pytest.mark.timeout(60)
@@ -109,3 +109,19 @@ def test_waiting_clients_hear_that_the_replay_stops(serve):
   for call in waiting:
     with pytest.raises(CallCancelled, match='replay is stopping'):
       call.result(10)
+
+
+def test_a_limit_to_a_wait_travels_and_so_does_what_came_of_it(serve):
+  _, connect = serve(Table.queue('t', COLUMNS, 3))
+  client = connect()
+  with pytest.raises(
+    ReplayTimeout, match=r"'t': no insert within 0.05 s \(3 of 5"
+  ) as late:
+    client.insert('t', block(*range(5)), timeout=0.05)
+  assert late.value.done == 3 and isinstance(late.value, TimeoutError)
+  assert client.sample('t', 2, timeout=5).batch.data['x'].tolist() == [[0, 1]]
+  with pytest.raises(
+    ReplayTimeout, match=r'1 of 4 were drawn.: 0 of min_size 1'
+  ) as late:
+    client.sample('t', 4, timeout=0)
+  assert late.value.done == 1
