@@ -2,7 +2,7 @@
 
 python benchmarks/end_to_end.py [--seconds 10] [--rounds 3]
 
-The graph is that of `callsheet run dqn`: 2 actors of 8 environments, native replay,
+The graph is that of `callsheet run dqn`: 2 actors of 16 environments, native replay,
 learner, evaluator, recorder, counter, each a process. The floor is one process that
 does nothing but call the same jitted policy, the same environments and the same jitted
 updates, as many updates for each environment step as the graph did, on a batch that
@@ -40,7 +40,7 @@ from callsheet.programs.actor_learner import actor_learner
 from callsheet.programs.resources import Resources
 
 ENVIRONMENT = 'CartPole-v1'
-ACTORS, ENVIRONMENTS, BLOCK, DISPATCH = 2, 16, 16, 32
+ACTORS, ENVIRONMENTS, BLOCK, DISPATCH = 2, 16, 16, 16
 WARM_UP_STEPS = 400
 TARGET = 0.8
 
