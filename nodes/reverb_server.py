@@ -83,8 +83,10 @@ class ReverbServer:
 
   def stop(self) -> None:
     """Ends it; takes 5 seconds if a writer is still open."""
+    # Who hangs up first keeps the port's end for a minute: let it be the client.
+    del self.client
     self._server.Stop()
-    del self.client, self._server
+    del self._server
 
 
 def _import_reverb() -> Any:

@@ -71,4 +71,5 @@ def test_who_passes_is_what_reverb_says(table, steps):
         sampled += 1
   finally:
     writer.Close()
+    del writer, client
     server.Stop()
