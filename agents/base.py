@@ -260,7 +260,8 @@ class Agent:
 
   def __post_init__(self) -> None:
     """Refuses tables that are written to or sampled but not declared, and batches that
-    are larger than all that their table ever holds.
+    are larger than all that their table ever holds: of one that hands over each item a
+    few times, and is filled meanwhile, a batch may be larger.
 
     Raises:
       UsageError: names the agent, the table and the numbers.
@@ -275,9 +276,9 @@ class Agent:
           f'agent {self.name!r} {verb} the table {name!r}, but declares '
           f'{sorted(by_name)}: Agent(..., tables=(Table({name!r}, ...),))'
         )
-    most, batch_size = by_name[self.samples.table].max_size, self.samples.batch_size
-    if not 1 <= batch_size <= most:
+    table, batch_size = by_name[self.samples.table], self.samples.batch_size
+    if batch_size < 1 or (batch_size > table.max_size and not table.max_times_sampled):
       raise UsageError(
         f'agent {self.name!r} samples batches of {batch_size} from the table '
-        f'{self.samples.table!r}, expected 1 to its max_size, {most}'
+        f'{table.name!r}, expected 1 to its max_size, {table.max_size}'
       )

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from callsheet.agents.base import NStep, Sampling
+from callsheet.agents.base import NStep, Sampling, Table
 from callsheet.errors import UsageError
 from tests.nodes import small
 
@@ -27,6 +27,12 @@ from tests.nodes import small
 def test_tables_that_do_not_fit_are_refused(changes, message):
   with pytest.raises(UsageError, match=message):
     dataclasses.replace(small.agent(), **changes)
+
+
+def test_a_batch_may_be_larger_than_a_queue():
+  queue = Table.queue('t', small.TABLE.columns, 2)
+  agent = dataclasses.replace(small.agent(), tables=(queue,))
+  assert agent.samples.batch_size == 4
 
 
 def test_a_batch_may_be_all_that_the_table_holds():

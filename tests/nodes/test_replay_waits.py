@@ -202,8 +202,15 @@ def test_keys_of_items_that_left_are_passed_over(engine, remover):
   replay.insert('t', numbers(0, 1, 2, 3), np.ones(4))
   old = replay.sample('t', 50)
   replay.insert('t', numbers(*range(4, 40)), np.linspace(2, 3, 36))
-  replay.update_priorities('t', old.keys, np.full(old.keys.shape, 1e-3))
-  left = set(replay.sample('t', 300).batch.data['x'].ravel().tolist())
-  assert replay.statistics()['t'].size == 4 and len(left) >= 1
-  if remover in ('fifo', 'min_heap'):
-    assert left <= set(range(4, 40))
+  stayed = set(old.keys.ravel().tolist()) & set(replay.sample('t', 300).keys.ravel())
+  replay.update_priorities('t', old.keys, np.full(old.keys.shape, 5.0))
+  # The old ones that are still there have 5, and whoever took a slot what it came with.
+  drawn = replay.sample('t', 300)
+  values, keys = drawn.batch.data['x'][0], drawn.keys[0].tolist()
+  weights = {
+    key: 5.0 if key in stayed else np.linspace(2, 3, 36)[value - 4]
+    for key, value in zip(keys, values.tolist(), strict=True)
+  }
+  assert len(weights) == replay.statistics()['t'].size == 4
+  shares = [weights[key] / sum(weights.values()) for key in keys]
+  np.testing.assert_allclose(drawn.batch.probabilities[0], shares, rtol=1e-4)
