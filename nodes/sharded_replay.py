@@ -152,8 +152,8 @@ class ShardedReplay:
 
   def statistics(self) -> Mapping[str, TableStatistics]:
     """See `Replay.statistics`: of all shards together."""
-    self._known_at = -math.inf
-    of = self._look()
+    calls = [call_async(shard.statistics) for shard in self._shards]
+    of = [call.result() for call in calls]
     return {name: together([each[name] for each in of]) for name in of[0]}
 
   def _draw(

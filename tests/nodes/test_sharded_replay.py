@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import json
 
 import numpy as np
 import pytest
 from dm_env import specs
 from scipy import stats
 
-from callsheet.agents.base import Limiter, NStep, Sampling, Table
+from callsheet.agents.base import Limiter, NStep, Table
 from callsheet.calls import call_async
 from callsheet.errors import ReplayTimeout, UsageError
 from callsheet.launch import launch
@@ -249,6 +249,7 @@ def test_a_program_learns_from_two_shards(backend, tmp_path):
   )
   assert {'replay/0', 'replay/1'} <= {node.name for node in program.plan().nodes}
   launch(program, backend)
-  rows = (tmp_path / 'metrics.jsonl').read_text()
-  assert '"learner_steps"' in rows and agent.samples == Sampling('t', 4)
-  assert threading.active_count() < 50
+  # The last row is written while the program stops, and asks the shards once more.
+  last = json.loads((tmp_path / 'metrics.jsonl').read_text().splitlines()[-1])
+  assert last['actor_steps'] >= 600 and last['learner_steps'] > 0
+  assert last['replay_size'] > 0
