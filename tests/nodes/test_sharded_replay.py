@@ -234,6 +234,7 @@ def test_one_shard_is_the_replay_itself():
   assert joined(replay) is replay and joined([replay]) is replay  # type: ignore
 
 
+@pytest.mark.timeout(150)  # eight nodes that each import JAX
 @pytest.mark.parametrize('backend', ['threads', 'processes'])
 def test_a_program_learns_from_two_shards(backend, tmp_path):
   agent = small.agent()
