@@ -170,7 +170,11 @@ class Results:
 
 
 def race(options: argparse.Namespace) -> dict[str, Any]:
-  absent = {}
+  absent = {
+    name: 'not among --peers'
+    for name in race_entrants.PEER_ENTRANTS
+    if name not in options.peers
+  }
   names = []
   for name in options.peers:
     if reason := race_entrants.missing(name):
