@@ -75,7 +75,7 @@ class Learner:
     self._max_steps = max_steps
     self._checkpoint_directory = checkpoint_directory
     state = jax.jit(agent.init)(jax.random.PRNGKey(seed))
-    # Committed, as the batches are: else the second dispatch would compile once more.
+    # Committed, as what a dispatch returns is: else the second would compile once more.
     sharding = jax.tree.leaves(state)[0].sharding
     self._state = jax.device_put(state, sharding)
     on_cpu = all(device.platform == 'cpu' for device in sharding.device_set)
@@ -158,7 +158,7 @@ class Learner:
         data, jnp.zeros(leading, jnp.float32), jnp.zeros(leading[:1], jnp.int32)
       )
 
-    # Committed, as the prefetched ones are: else the call would compile once more.
+    # Where the prefetched ones will be: else the call would compile once more.
     def place(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
       return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
         array.shape, array.dtype, sharding=self._sharding
