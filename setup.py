@@ -7,6 +7,9 @@ from setuptools import find_packages, setup
 # dm-launchpad links against TensorFlow 2.8 and has no wheel past Python 3.10;
 # requirements.lock holds the whole set that was seen to work together there.
 OLD = 'python_version < "3.11"'
+# From 2.49 on Ray needs a protobuf that TensorFlow 2.8 can't load.
+RAY = [f'ray[default]==2.48.0; {OLD}', 'ray[default]>=2.48']
+YAML = ['pyyaml>=6']
 
 setup(
   name='callsheet',
@@ -41,8 +44,14 @@ setup(
     'rich>=13',
   ],
   extras_require={
+    'ray': RAY,
+    'kubernetes': YAML,
     'dev': [
+      *RAY,
+      *YAML,
       'hypothesis>=6',
+      'jsonschema>=4',
+      'kubernetes-validate>=1.31',
       'mypy>=1.15',
       'psutil>=6',
       'pytest>=8',
