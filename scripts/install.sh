@@ -20,7 +20,9 @@ fi
 # every process of a program would do it again where writing it is switched off.
 if [ -n "$uv" ]; then
   export VIRTUAL_ENV="$folder"
-  "$uv" pip install -q --no-deps --compile-bytecode -r requirements.lock
+  # Mirrors of an index may disagree for a while on what is new: once more, afresh.
+  "$uv" pip install -q --no-deps --compile-bytecode -r requirements.lock ||
+    "$uv" pip install -q --no-deps --compile-bytecode --refresh -r requirements.lock
   "$uv" pip install -q --no-deps --no-build-isolation -e .
 else
   "$folder/bin/python" -m pip install -q --no-deps --compile -r requirements.lock
