@@ -58,7 +58,7 @@ setup(
       'pytest-timeout>=2.3',
       'ruff>=0.9',
       'setuptools>=68',
-    ]
+    ],
   },
   entry_points={'console_scripts': ['callsheet = callsheet.commands.main:main']},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from callsheet.launch.addresses import AddressBook
+from callsheet.launch.addresses import Book
 from callsheet.launch.events import Event
 from callsheet.programs.plan import Plan
 
@@ -16,7 +16,7 @@ class Crew(Protocol):
   A unit is what lives and dies together: one node, or the nodes that are colocated.
   """
 
-  book: AddressBook
+  book: Book
 
   def start(self, unit: str, report: Callable[[Event], None]) -> None:
     """Starts a unit; `report` may be called from any thread, `Exited` last of all."""

@@ -40,12 +40,18 @@ def unit_resources(all_resources: tuple[Resources, ...]) -> Resources:
   """What the process of colocated nodes holds: the sum of what each declares."""
   if len(all_resources) == 1:
     return all_resources[0]
-  merged: dict[str, str] = {}
+  environment: dict[str, str] = {}
+  node_selector: dict[str, str] = {}
   for resources in all_resources:
-    merged.update(resources.environment)
+    environment.update(resources.environment)
+    node_selector.update(resources.node_selector)
+  memory = [resources.memory_gb for resources in all_resources if resources.memory_gb]
   return Resources(
     cpus=sum(resources.cpus for resources in all_resources),
     gpus=sum(resources.gpus for resources in all_resources),
     tpu=next((r.tpu for r in all_resources if r.tpu), None),
-    environment=merged,
+    tpu_topology=next((r.tpu_topology for r in all_resources if r.tpu_topology), None),
+    memory_gb=sum(memory) or None,
+    environment=environment,
+    node_selector=node_selector,
   )

@@ -6,24 +6,27 @@ import contextlib
 import difflib
 import signal
 import threading
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType, MappingProxyType
 from typing import NoReturn
 
 from callsheet.errors import UsageError
 from callsheet.launch.crew import Backend
 from callsheet.launch.processes import Processes
+from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
 from callsheet.launch.terminal import Terminal
 from callsheet.launch.threads import Threads
 from callsheet.programs.plan import Plan
 from callsheet.programs.program import Program
 
-BACKENDS: dict[str, type[Backend]] = {'processes': Processes, 'threads': Threads}
+BACKENDS: Mapping[str, Callable[..., Backend]] = MappingProxyType(
+  {'processes': Processes, 'ssh': Ssh, 'threads': Threads}
+)
 
 
-def backend_of(backend: str | Backend) -> Backend:
-  """The backend of this name with its default options, or the one that was given.
+def backend_of(backend: str | Backend, **options: object) -> Backend:
+  """The backend of this name with these options, or the one that was given.
 
   Raises:
     UsageError: there is none of this name.
@@ -36,7 +39,7 @@ def backend_of(backend: str | Backend) -> Backend:
     raise UsageError(
       f'no launch backend {backend!r}; {hint}there are {", ".join(sorted(BACKENDS))}'
     )
-  return BACKENDS[backend]()
+  return BACKENDS[backend](**options)
 
 
 def start(

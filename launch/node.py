@@ -11,7 +11,7 @@ from typing import Any
 
 from callsheet.errors import CourierError
 from callsheet.launch import courier
-from callsheet.launch.addresses import AddressBook
+from callsheet.launch.addresses import Book
 from callsheet.launch.events import Event, Failed, Failure, Finished, Ready, Stopped
 from callsheet.programs.plan import NodePlan
 
@@ -30,7 +30,7 @@ class NodeLife:
   """
 
   def __init__(
-    self, node: NodePlan, book: AddressBook, report: Callable[[Event], None]
+    self, node: NodePlan, book: Book, report: Callable[[Event], None]
   ) -> None:
     self._node, self._book, self._report = node, book, report
     self._stop = threading.Event()

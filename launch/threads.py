@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from callsheet.launch import courier
-from callsheet.launch.addresses import AddressBook
+from callsheet.launch.addresses import Book
 from callsheet.launch.events import Event, Exited, Stopped
 from callsheet.launch.local import local_book
 from callsheet.launch.node import NodeLife
@@ -44,7 +44,7 @@ class ThreadCrew:
     self._units = plan.units()
     self._lives: dict[str, NodeLife] = {}
     self._folder = tempfile.TemporaryDirectory(prefix='callsheet-')
-    self.book: AddressBook = local_book(plan, self._folder.name, deadline)
+    self.book: Book = local_book(plan, self._folder.name, deadline)
     # With a busy thread beside it, a call would wait 5 ms for the interpreter each way.
     self._switch_interval = sys.getswitchinterval()
     sys.setswitchinterval(0.001)

@@ -22,6 +22,8 @@ class Resources:
     tpu_topology: its shape, '2x2' or '2x2x4'; needs `tpu`.
     hosts: processes that run the node together as one SPMD program.
     environment: variables set for the node's process.
+    node_selector: what a host must be, in the launch engine's own terms:
+      {'cloud.google.com/gke-nodepool': 'cpu'}, {'constraint': 'avx512'}, {'host': 'a'}.
 
   Raises:
     GraphError: an amount that can't be.
@@ -34,9 +36,11 @@ class Resources:
   tpu_topology: str | None = None
   hosts: int = 1
   environment: Mapping[str, str] = field(default_factory=dict, hash=False)
+  node_selector: Mapping[str, str] = field(default_factory=dict, hash=False)
 
   def __post_init__(self) -> None:
     object.__setattr__(self, 'environment', dict(self.environment))
+    object.__setattr__(self, 'node_selector', dict(self.node_selector))
     least = {'cpus': 0, 'gpus': 0, 'hosts': 1}
     for name, limit in least.items():
       if not getattr(self, name) >= limit:

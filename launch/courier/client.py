@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from collections.abc import Callable
 from concurrent.futures import Future
 from os import register_at_fork
 from typing import Any, NoReturn
@@ -90,12 +91,17 @@ def _not_picklable(link: Link) -> NotSendable:
 
 
 def connect(
-  address: str, secret: bytes, *, peer: str, deadline: float | None = 60.0
+  address: str | Callable[[], str],
+  secret: bytes,
+  *,
+  peer: str,
+  deadline: float | None = 60.0,
 ) -> Client:
   """A client of the service at `address`; nothing is sent before its first call.
 
   Args:
-    address: 'unix:/path' or 'tcp:host:port'.
+    address: 'unix:/path' or 'tcp:host:port', or what gives it: asked before each new
+      connection, with an OSError for 'not known yet', which is tried again.
     secret: the program's secret, as the server holds it.
     peer: the node's name, for messages.
     deadline: seconds for each call to a method that is not `@blocking`, and for

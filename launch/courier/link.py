@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from callsheet.errors import AuthError, CallCancelled, CourierError, Unavailable
 from callsheet.launch.courier import address as addresses
@@ -43,15 +44,23 @@ class Link:
   `closed`: nothing may be called any more.
   """
 
-  def __init__(self, address: str, secret: bytes, peer: str) -> None:
+  def __init__(
+    self, address: str | Callable[[], str], secret: bytes, peer: str
+  ) -> None:
     handshake.check_secret(secret)
-    self.address = addresses.parse(address)
+    self._locate = address if callable(address) else None
+    self._address = None if callable(address) else addresses.parse(address)
     self.peer = peer
     self.methods: dict[str, Described] | None = None
     self.cancelled = False
     self.closed = False
     self._secret = secret
     self.reset()
+
+  @property
+  def address(self) -> addresses.Address | str:
+    """Where the server was found last, for messages."""
+    return self._address or 'an address not known yet'
 
   def reset(self) -> None:
     """Forgets all connections: they belong to the parent of this forked process."""
@@ -160,7 +169,11 @@ class Link:
     left = remaining(end)
     most = _ONE_TRY if not self.cancelled else _LAST_TRY
     until = time.monotonic() + (most if left is None else min(left, most))
-    sock = addresses.dial(self.address, until - time.monotonic())
+    if self._locate is not None:
+      # Asked anew each time: a server that restarts may do so on another host.
+      self._address = addresses.parse(self._locate())
+    assert self._address is not None
+    sock = addresses.dial(self._address, until - time.monotonic())
     channel = None
     try:
       addresses.tune(sock)

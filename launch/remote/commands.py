@@ -1,0 +1,116 @@
+"""Workers that are started by a command of this machine: ssh, srun, ip netns exec."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+
+from callsheet.launch.remote.logs import Logs
+from callsheet.launch.remote.ticket import Ticket
+
+MODULE = 'callsheet.launch.remote.worker'
+
+
+def worker_command(python: str, path: Sequence[str] = ()) -> list[str]:
+  """What starts a worker on its host; `path` is where it finds callsheet."""
+  where = [f'PYTHONPATH={os.pathsep.join(path)}'] if path else []
+  return ['env', *where, 'PYTHONUNBUFFERED=1', python, '-m', MODULE]
+
+
+class Commands:
+  """Follows commands that run workers; each has its ticket from its standard input.
+
+  Args:
+    logs: get what they print.
+  """
+
+  def __init__(self, logs: Logs) -> None:
+    self._logs = logs
+    self._lock = threading.Lock()
+    self._processes: dict[str, subprocess.Popen[bytes]] = {}
+    self._threads: list[threading.Thread] = []
+
+  def start(
+    self,
+    unit: str,
+    command: Sequence[str],
+    ticket: Ticket,
+    ended: Callable[[str], None],
+    explain: Callable[[int, str], str] = lambda code, line: _reason(code, line),
+  ) -> None:
+    """Runs a command.
+
+    Args:
+      unit: what its worker will be.
+      command: with its arguments.
+      ticket: the worker's.
+      ended: called with the reason once the command is gone; empty if it was in order.
+      explain: the reason for an exit code and the last line that was printed.
+    """
+    process = subprocess.Popen(
+      command,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      start_new_session=True,
+    )
+    with self._lock:
+      self._processes[unit] = process
+    self._logs.note(unit, f'started as process {process.pid}: {command[0]}')
+    copying = self._thread(self._logs.copy, unit, process.stdout)
+
+    def follow() -> None:
+      code = process.wait()
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # What it started goes with it.
+      copying.join(1.0)
+      ended(explain(code, self._logs.last_line(unit)))
+
+    self._thread(follow)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # It is gone already; `ended` says how.
+      process.stdin.write(f'{ticket.dumps()}\n'.encode())
+      process.stdin.flush()
+
+  def kill(self, unit: str) -> None:
+    """Kills the unit's command; its worker notices that by its standard input."""
+    process = self._processes.get(unit)
+    if process is not None and process.poll() is None:
+      with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+  def close(self) -> None:
+    """Ends every command that still runs."""
+    for unit, process in self._processes.items():
+      self.kill(unit)
+      process.wait()
+    for thread in self._threads:
+      thread.join(2.0)
+    for process in self._processes.values():
+      for stream in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):
+          if stream is not None:
+            stream.close()
+
+  def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
+    thread = threading.Thread(target=target, args=args, daemon=True, name='commands')
+    thread.start()
+    self._threads.append(thread)
+    return thread
+
+
+def _reason(code: int, line: str) -> str:
+  """How a command went; empty if in order."""
+  if code == 0:
+    return ''
+  if code < 0:
+    try:
+      return f'its process was killed by {signal.Signals(-code).name}'
+    except ValueError:
+      return f'its process was killed by signal {-code}'
+  said = f', saying: {line}' if line else ''
+  return f'its process exited with code {code}{said}'

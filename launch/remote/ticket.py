@@ -1,0 +1,41 @@
+"""What a worker must hold to sign on; it travels where nobody else can read it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Ticket:
+  """A worker's way to the desk; never on a command line, for it holds the secret.
+
+  Attributes:
+    desk: `tcp:host:port` of the launcher's desk.
+    secret: the program's own, in hexadecimal digits.
+    unit: what to be.
+    life: which of the unit's lives; None for the next that nobody has.
+    patience: seconds without the desk after which the worker ends itself.
+    environment: variables to set before anything numerical is imported.
+    path: entries of `sys.path`.
+  """
+
+  desk: str
+  secret: str = field(repr=False)
+  unit: str
+  life: int | None = None
+  patience: float = 60.0
+  environment: Mapping[str, str] = field(default_factory=dict)
+  path: tuple[str, ...] = ()
+
+  def dumps(self) -> str:
+    """The ticket as one line."""
+    return json.dumps(dataclasses.asdict(self))
+
+  @classmethod
+  def loads(cls, line: str) -> Ticket:
+    """Reads what `dumps` wrote."""
+    fields = json.loads(line)
+    return cls(**{**fields, 'path': tuple(fields['path'])})
