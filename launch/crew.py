@@ -16,7 +16,9 @@ class Crew(Protocol):
   A unit is what lives and dies together: one node, or the nodes that are colocated.
   """
 
-  book: Book
+  @property
+  def book(self) -> Book:
+    """How the launcher reaches the nodes."""
 
   def start(self, unit: str, report: Callable[[Event], None]) -> None:
     """Starts a unit; `report` may be called from any thread, `Exited` last of all."""
