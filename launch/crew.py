@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from callsheet.launch.addresses import Book
 from callsheet.launch.events import Event
@@ -49,3 +49,11 @@ class Backend(Protocol):
       plan: what to run.
       say: prints a line under a node's name.
     """
+
+
+@runtime_checkable
+class Described(Protocol):
+  """A backend that can say what it would submit."""
+
+  def dry_run(self, plan: Plan) -> str:
+    """Exactly what would be submitted, with what holds secrets left out."""
