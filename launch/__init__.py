@@ -3,6 +3,7 @@
 from callsheet.launch.crew import Backend, Crew
 from callsheet.launch.launching import backend_of, launch, start
 from callsheet.launch.processes import Processes
+from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
 from callsheet.launch.terminal import Terminal
 from callsheet.launch.threads import Threads
@@ -12,6 +13,7 @@ __all__ = [
   'Crew',
   'Processes',
   'Running',
+  'Ssh',
   'Terminal',
   'Threads',
   'backend_of',

@@ -26,7 +26,8 @@ class Ssh:
   """Runs a program on hosts that share a file system, or have the same files.
 
   Units go to the hosts in turn; `Resources(node_selector={'host': 'a'})` names one. A
-  unit that restarts goes to the next host if its own could not be reached.
+  unit that restarts goes to the next host if its own could not be reached, or has
+  fallen silent.
 
   Attributes:
     hosts: names that the command takes.
@@ -103,6 +104,8 @@ class _SshEngine:
 
   def start(self, unit: str, ticket: Ticket, ended: Callable[[str], None]) -> None:
     """See `Engine.start`."""
+    if self._commands.runs(unit):
+      self._next_host(unit)  # The last life fell silent there, or never came.
     host = self._host(unit)
     there = worker_command(self._options.python, ticket.path)
     command: list[str] = []
@@ -114,7 +117,7 @@ class _SshEngine:
 
     def gone(reason: str) -> None:
       if f'code {_UNREACHABLE}' in reason:
-        self._turn[unit] = self._turn.get(unit, 0) + 1
+        self._next_host(unit)
         reason = f'host {host} could not be reached: {self._logs.last_line(unit)}'
       ended(reason)
 
@@ -136,6 +139,9 @@ class _SshEngine:
     """See `Engine.close`."""
     self._commands.close()
     self._logs.close(failed)
+
+  def _next_host(self, unit: str) -> None:
+    self._turn[unit] = self._turn.get(unit, 0) + 1
 
   def _host(self, unit: str) -> str:
     hosts = self._options.hosts

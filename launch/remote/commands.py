@@ -51,6 +51,7 @@ class Commands:
       ended: called with the reason once the command is gone; empty if it was in order.
       explain: the reason for an exit code and the last line that was printed.
     """
+    self.kill(unit)  # Of a life that was given up.
     process = subprocess.Popen(
       command,
       stdin=subprocess.PIPE,
@@ -75,6 +76,11 @@ class Commands:
     with contextlib.suppress(BrokenPipeError):  # It is gone already; `ended` says how.
       process.stdin.write(f'{ticket.dumps()}\n'.encode())
       process.stdin.flush()
+
+  def runs(self, unit: str) -> bool:
+    """Whether the unit's command is still there."""
+    process = self._processes.get(unit)
+    return process is not None and process.poll() is None
 
   def kill(self, unit: str) -> None:
     """Kills the unit's command; its worker notices that by its standard input."""

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from callsheet.launch import Backend, Processes, backend_of
-from callsheet.launch.ssh import Ssh
+from tests.launch.main import here
 
 
 def _traces() -> tuple[set[int], set[str], set[str], set[object]]:
@@ -43,9 +43,7 @@ def nothing_left() -> Iterator[None]:
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
   """Every launch backend that runs on this machine alone."""
   if request.param == 'ssh':
-    # What a host is reached by is the user's choice: here, a shell of this one.
-    command = ('sh', '-c', 'exec {command}', '{host}')
-    return Ssh(('127.0.0.1',), command, log_directory=str(tmp_path / 'logs'))
+    return here(str(tmp_path / 'logs'))
   if request.param == 'processes':
     return Processes(log_directory=str(tmp_path / 'logs'))
   return backend_of(request.param)

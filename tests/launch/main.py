@@ -4,17 +4,36 @@ from __future__ import annotations
 
 import sys
 
-from callsheet.launch import Processes, Threads, launch
+from callsheet.launch import Backend, Processes, Ssh, Threads, launch
 from tests.launch import services
+from tests.launch.hosts import Hosts
 
 
 def main() -> None:
   logs, backend, program, *args = sys.argv[1:]
-  chosen = Processes(log_directory=logs) if backend == 'processes' else Threads(1.0)
   try:
-    launch(getattr(services, program)(*args), chosen)
+    launch(getattr(services, program)(*args), chosen(backend, logs))
   except KeyboardInterrupt:
     sys.exit(130)
+
+
+def chosen(backend: str, logs: str) -> Backend:
+  """'threads', 'processes', 'ssh' for this host, or 'ADDRESS,HOST,HOST,...'."""
+  if backend == 'threads':
+    return Threads(1.0)
+  if backend == 'processes':
+    return Processes(log_directory=logs)
+  if backend == 'ssh':
+    return here(logs)
+  address, *names = backend.split(',')
+  return Ssh(
+    tuple(names), Hosts.command, address=address, log_directory=logs, silence=6.0
+  )
+
+
+def here(logs: str) -> Ssh:
+  """The ssh backend, where ssh is a shell of this host."""
+  return Ssh(('127.0.0.1',), ('sh', '-c', 'exec {command}'), log_directory=logs)
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from callsheet import Node, OnFailure, Program, blocking, call_async
+from callsheet import Node, OnFailure, Program, Resources, blocking, call_async
 
 
 class Oops(Exception):
@@ -81,6 +81,17 @@ class Mailbox:
 
   def close(self) -> None:
     self._closed.set()
+
+
+class Heart:
+  """Beats as long as it lives."""
+
+  def __init__(self, tally: Tally, name: str) -> None:
+    self._tally, self._name = tally, name
+
+  def run(self, stop: threading.Event) -> None:
+    while not stop.wait(0.05):
+      self._tally.note(self._name)
 
 
 class Producer:
@@ -317,6 +328,21 @@ def ordered(path: str) -> Program:
   with program.group('actor'):
     for _ in range(2):
       program.add('actor', Forever, 'actor', path, learner, replay, counter)
+  return program
+
+
+def beating(*hosts: str, restart: bool = False, pinned: bool = True) -> Program:
+  """A tally on the first host, and a heart for each host that beats it for ever."""
+  program = Program('beating')
+  policy = OnFailure(max_restarts=5, backoff=0.1) if restart else None
+
+  def place(host: str) -> Resources | None:
+    return Resources(node_selector={'host': host}) if pinned else None
+
+  tally = program.add(Node('tally', resources=place(hosts[0])), Tally)
+  with program.group('heart', restart=policy):
+    for host in hosts:
+      program.add(Node(host, resources=place(host)), Heart, tally, host)
   return program
 
 
