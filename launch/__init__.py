@@ -1,7 +1,7 @@
 """How a program runs: backends, the supervisor, and the courier between nodes."""
 
 from callsheet.launch.crew import Backend, Crew
-from callsheet.launch.launching import backend_of, launch, start
+from callsheet.launch.launching import BACKENDS, backend_of, launch, start
 from callsheet.launch.processes import Processes
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
@@ -9,6 +9,7 @@ from callsheet.launch.terminal import Terminal
 from callsheet.launch.threads import Threads
 
 __all__ = [
+  'BACKENDS',
   'Backend',
   'Crew',
   'Processes',

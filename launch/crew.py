@@ -57,3 +57,11 @@ class Described(Protocol):
 
   def dry_run(self, plan: Plan) -> str:
     """Exactly what would be submitted, with what holds secrets left out."""
+
+
+@runtime_checkable
+class Detachable(Protocol):
+  """A backend whose programs can outlive the launcher."""
+
+  def submit(self, plan: Plan) -> str:
+    """Submits the program as a job; says which, and how to follow and to cancel it."""

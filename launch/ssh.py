@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from callsheet.errors import UsageError
+from callsheet.launch.devices import unit_resources
 from callsheet.launch.remote.commands import Commands, worker_command
 from callsheet.launch.remote.crew import RemoteCrew
 from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.routes import address_towards
-from callsheet.launch.remote.ticket import Ticket
+from callsheet.launch.remote.ticket import Ticket, carried_path
 from callsheet.programs.plan import Plan
 
 _SSH = ('ssh', '-oBatchMode=yes', '-oConnectTimeout=10', '{host}', '{command}')
@@ -61,19 +62,7 @@ class Ssh:
     Raises:
       UsageError: there are no hosts, no such command, or a node asks for another host.
     """
-    if not self.hosts:
-      raise UsageError("no hosts: Ssh(hosts=('a', 'b')), or --hosts=a,b")
-    if shutil.which(self.command[0]) is None:
-      raise UsageError(
-        f'there is no {self.command[0]!r} on this machine to reach the hosts with; '
-        'install it, or name another command: Ssh(command=(...))'
-      )
-    for node in plan.nodes:
-      wanted = node.resources.node_selector.get('host')
-      if wanted is not None and wanted not in self.hosts:
-        raise UsageError(
-          f'node {node.name!r} wants host {wanted!r}; there are {", ".join(self.hosts)}'
-        )
+    self._check(plan)
     address = self.address or address_towards(self.hosts[0])
     logs = Logs(self.log_directory, plan.name, say, self.echo)
     return RemoteCrew(
@@ -85,6 +74,61 @@ class Ssh:
       silence=self.silence,
     )
 
+  def dry_run(self, plan: Plan) -> str:
+    """See `Described.dry_run`: the commands that would start the workers."""
+    self._check(plan)
+    placed = _places(plan, self.hosts)
+    return '\n'.join(
+      f'{unit}: {shlex.join(_command(self, place.host, carried_path()))}'
+      for unit, place in placed.items()
+    )
+
+  def _check(self, plan: Plan) -> None:
+    if not self.hosts:
+      raise UsageError("no hosts: Ssh(hosts=('a', 'b')), or --ssh_hosts=a,b")
+    if shutil.which(self.command[0]) is None:
+      raise UsageError(
+        f'there is no {self.command[0]!r} on this machine to reach the hosts with; '
+        'install it, or name another command: Ssh(command=(...))'
+      )
+    for node in plan.nodes:
+      wanted = node.resources.node_selector.get('host')
+      if wanted is not None and wanted not in self.hosts:
+        raise UsageError(
+          f'node {node.name!r} wants host {wanted!r}; there are {", ".join(self.hosts)}'
+        )
+
+
+@dataclass
+class _Place:
+  """Where a unit goes: to the hosts by turns, or to the one that it names."""
+
+  hosts: tuple[str, ...]
+  turn: int
+
+  @property
+  def host(self) -> str:
+    return self.hosts[self.turn % len(self.hosts)]
+
+
+def _places(plan: Plan, hosts: tuple[str, ...]) -> dict[str, _Place]:
+  places = {}
+  turns = itertools.count()
+  for unit, nodes in plan.units().items():
+    wanted = unit_resources(tuple(n.resources for n in nodes)).node_selector.get('host')
+    places[unit] = _Place((wanted,), 0) if wanted else _Place(hosts, next(turns))
+  return places
+
+
+def _command(options: Ssh, host: str, path: tuple[str, ...]) -> list[str]:
+  there = worker_command(options.python, path)
+  joined = shlex.join(there)
+  words = [
+    w.replace('{command}', joined).replace('{host}', host) for w in options.command
+  ]
+  placed = any('{command}' in word for word in options.command)
+  return words if placed else [*words, *there]
+
 
 class _SshEngine:
   """See `Engine`."""
@@ -92,36 +136,22 @@ class _SshEngine:
   def __init__(self, plan: Plan, options: Ssh, logs: Logs) -> None:
     self._options, self._logs = options, logs
     self._commands = Commands(logs)
-    turns = itertools.cycle(range(len(options.hosts)))
-    self._turn: dict[str, int] = {}
-    self._pinned: dict[str, str] = {}
-    for unit, nodes in plan.units().items():
-      pinned = next((n.resources.node_selector.get('host') for n in nodes), None)
-      if pinned is None:
-        self._turn[unit] = next(turns)
-      else:
-        self._pinned[unit] = pinned
+    self._places = _places(plan, options.hosts)
 
   def start(self, unit: str, ticket: Ticket, ended: Callable[[str], None]) -> None:
     """See `Engine.start`."""
+    place = self._places[unit]
     if self._commands.runs(unit):
-      self._next_host(unit)  # The last life fell silent there, or never came.
-    host = self._host(unit)
-    there = worker_command(self._options.python, ticket.path)
-    command: list[str] = []
-    for word in self._options.command:
-      shell = word.replace('{command}', shlex.join(there))
-      command.append(shell.replace('{host}', host))
-    if not any('{command}' in word for word in self._options.command):
-      command += there
+      place.turn += 1  # The last life fell silent there, or never came.
+    host = place.host
 
     def gone(reason: str) -> None:
       if f'code {_UNREACHABLE}' in reason:
-        self._next_host(unit)
+        place.turn += 1
         reason = f'host {host} could not be reached: {self._logs.last_line(unit)}'
       ended(reason)
 
-    self._commands.start(unit, command, ticket, gone)
+    self._commands.start(unit, _command(self._options, host, ticket.path), ticket, gone)
 
   def kill(self, unit: str) -> None:
     """See `Engine.kill`."""
@@ -139,10 +169,3 @@ class _SshEngine:
     """See `Engine.close`."""
     self._commands.close()
     self._logs.close(failed)
-
-  def _next_host(self, unit: str) -> None:
-    self._turn[unit] = self._turn.get(unit, 0) + 1
-
-  def _host(self, unit: str) -> str:
-    hosts = self._options.hosts
-    return self._pinned.get(unit) or hosts[self._turn[unit] % len(hosts)]

@@ -15,6 +15,7 @@ import cloudpickle
 
 from callsheet.errors import CallsheetError
 from callsheet.launch.crew import Backend
+from callsheet.launch.remote.ticket import carried_path
 from callsheet.programs.plan import Plan
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
@@ -23,9 +24,8 @@ _PATH, _PROGRAM = 'path.json', 'program.pkl'
 
 def files(plan: Plan, backend: Backend) -> dict[str, bytes]:
   """What a controller has to be given, by file name; the plan may hold secrets."""
-  path = [os.path.abspath(entry) for entry in sys.path]
   return {
-    _PATH: json.dumps(path).encode(),
+    _PATH: json.dumps(carried_path()).encode(),
     _PROGRAM: cloudpickle.dumps((plan, backend)),
   }
 

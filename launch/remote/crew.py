@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -16,7 +15,7 @@ from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.launch.events import Event, Exited, Failed
 from callsheet.launch.remote.book import DeskBook
 from callsheet.launch.remote.desk import Desk
-from callsheet.launch.remote.ticket import Ticket
+from callsheet.launch.remote.ticket import Ticket, carried_path
 from callsheet.programs.plan import Plan
 
 _LOOK = 0.5  # seconds between two looks for workers that are overdue
@@ -108,7 +107,7 @@ class RemoteCrew:
       life=life,
       patience=self._silence,
       environment=self._environment(unit),
-      path=tuple(os.path.abspath(entry) for entry in sys.path),
+      path=carried_path(),
     )
     self._engine.start(unit, ticket, lambda reason: self._desk.end(unit, life, reason))
 

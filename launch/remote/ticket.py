@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -39,3 +41,13 @@ class Ticket:
     """Reads what `dumps` wrote."""
     fields = json.loads(line)
     return cls(**{**fields, 'path': tuple(fields['path'])})
+
+
+def carried_path() -> tuple[str, ...]:
+  """What of `sys.path` a worker needs as well: all but the interpreter's own.
+
+  The interpreter over there has its own; another version must not get this one's.
+  """
+  own = tuple(os.path.join(prefix, '') for prefix in (sys.prefix, sys.base_prefix))
+  entries = (os.path.abspath(entry) for entry in sys.path)
+  return tuple(entry for entry in entries if not entry.startswith(own))

@@ -8,7 +8,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
@@ -69,36 +69,50 @@ def one_argument(arguments: Sequence[str], what: str, usage: str) -> str:
   return arguments[0]
 
 
-def config_names(config: type[Any]) -> list[str]:
+def config_names(config: type[Any], skip: Collection[str] = ()) -> list[str]:
   """The fields of a dataclass that a command line can give: those with a default."""
   types_of = typing.get_type_hints(config)
   return [
     field.name
     for field in dataclasses.fields(config)
-    if _kind(types_of[field.name])[0] and field.default is not dataclasses.MISSING
+    if _kind(types_of[field.name])[0]
+    and field.default is not dataclasses.MISSING
+    and field.name not in skip
   ]
 
 
-def define_config(values: flags.FlagValues, config: type[Any]) -> None:
+def define_config(
+  values: flags.FlagValues,
+  config: type[Any],
+  prefix: str = '',
+  skip: Collection[str] = (),
+) -> None:
   """Defines one flag for each field that a command line can give.
 
   Args:
     values: where to define them.
     config: a dataclass; what its docstring says of a field is shown by `--help`.
+    prefix: comes before each field's name.
+    skip: fields to leave out.
   """
   types_of, documented = typing.get_type_hints(config), _documented(config)
   defaults: dict[str, Any] = {
     field.name: field.default for field in dataclasses.fields(config)
   }
-  for name in config_names(config):
+  for name in config_names(config, skip):
     what, default = documented.get(name, ''), defaults[name]
     if _kind(types_of[name])[0] is bool:
-      flags.DEFINE_bool(name, default, what, flag_values=values)
+      flags.DEFINE_bool(prefix + name, default, what, flag_values=values)
     else:
-      flags.DEFINE_string(name, _shown(default), what, flag_values=values)
+      flags.DEFINE_string(prefix + name, _shown(default), what, flag_values=values)
 
 
-def read_config(values: flags.FlagValues, config: type[T]) -> T:
+def read_config(
+  values: flags.FlagValues,
+  config: type[T],
+  prefix: str = '',
+  skip: Collection[str] = (),
+) -> T:
   """The config that the command line describes.
 
   Raises:
@@ -106,23 +120,23 @@ def read_config(values: flags.FlagValues, config: type[T]) -> T:
   """
   types_of = typing.get_type_hints(config)
   given = {
-    name: _read(name, values[name].value, *_kind(types_of[name]))
-    for name in config_names(config)
-    if values[name].present
+    name: _read(prefix + name, values[prefix + name].value, *_kind(types_of[name]))
+    for name in config_names(config, skip)
+    if values[prefix + name].present
   }
   return config(**given)
 
 
 def _kind(annotation: Any) -> tuple[Any, bool]:
-  """bool, int, float, str or tuple (of int), and whether None is allowed."""
+  """bool, int, float, str, 'ints' or 'texts', and whether None is allowed."""
   optional = False
   if typing.get_origin(annotation) in (typing.Union, types.UnionType):
     arms = [a for a in typing.get_args(annotation) if a is not type(None)]
     optional = len(arms) < len(typing.get_args(annotation))
     annotation = arms[0] if len(arms) == 1 else None
   if typing.get_origin(annotation) is tuple:
-    annotation = tuple
-  known = annotation in (bool, int, float, str, tuple)
+    annotation = {int: 'ints', str: 'texts'}.get(typing.get_args(annotation)[0])
+  known = annotation in (bool, int, float, str, 'ints', 'texts')
   return (annotation if known else None), optional
 
 
@@ -145,7 +159,7 @@ _WANTED = {
   int: 'an integer',
   float: 'a number',
   str: 'a text',
-  tuple: 'integers with commas between them',
+  'ints': 'integers with commas between them',
 }
 
 
@@ -155,8 +169,9 @@ def _read(name: str, value: Any, kind: Any, optional: bool) -> Any:
   if optional and value.lower() == 'none':
     return None
   try:
-    if kind is tuple:
-      return tuple(int(part) for part in value.split(',') if part)
+    if kind in ('ints', 'texts'):
+      of = int if kind == 'ints' else str
+      return tuple(of(part) for part in value.split(',') if part)
     return kind(value)
   except ValueError:
     wanted = _WANTED[kind]

@@ -1,4 +1,4 @@
-"""`callsheet run ...` and `callsheet eval ...`: one line for what can't be done."""
+"""`callsheet run ...` and its like: one line for what can't be done."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ FINISHED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 HELP = """callsheet: program graphs for reinforcement learning
 
-  callsheet run AGENT [--env=ENV] [--backend=processes|threads] [flags]
+  callsheet run AGENT [--env=ENV] [--backend=BACKEND] [flags]
+  callsheet launch FILE.py:PROGRAM [--backend=BACKEND] [--dry_run | --detach]
   callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0]
   callsheet help run AGENT        the flags, the agent's own among them
 
@@ -50,7 +51,7 @@ def _command(argv: list[str]) -> int:
     print(HELP, end='')
     return FINISHED
   name, *rest = argv
-  commands = {'run': _run, 'eval': _eval}
+  commands = {'run': _run, 'launch': _launch, 'eval': _eval}
   if name not in commands:
     near = difflib.get_close_matches(name, commands, n=1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
@@ -68,6 +69,12 @@ def _run(argv: list[str]) -> int:
   from callsheet.commands.run import run
 
   return run(argv)
+
+
+def _launch(argv: list[str]) -> int:
+  from callsheet.commands.launch_program import launch_program
+
+  return launch_program(argv)
 
 
 def _eval(argv: list[str]) -> int:

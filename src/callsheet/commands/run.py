@@ -17,7 +17,14 @@ from absl import flags
 from rich.console import Console
 
 from callsheet.agents import registry
-from callsheet.commands import dashboard, folders, help, report, requirements
+from callsheet.commands import (
+  backends,
+  dashboard,
+  folders,
+  help,
+  report,
+  requirements,
+)
 from callsheet.commands.flags import (
   config_names,
   define_config,
@@ -27,7 +34,7 @@ from callsheet.commands.flags import (
   read_config,
 )
 from callsheet.errors import NodeFailed, UsageError
-from callsheet.launch import Backend, Processes, Terminal, backend_of, start
+from callsheet.launch import Backend, Terminal, start
 from callsheet.launch.launching import terminated_like_interrupted
 from callsheet.nodes import reverb_port
 from callsheet.nodes.gymnasium_environments import make_gymnasium
@@ -59,15 +66,18 @@ def run(argv: list[str]) -> int:
   name = one_argument(arguments, f'agent ({", ".join(registry.names())})', USAGE)
   run = _prepare(name, values)
   plan = run.program.plan()
+  if values.dry_run:
+    print(backends.dry_run(run.backend, plan))
+    return 0
   folder = folders.make(run.folder, run.config)
   backend = run.backend
-  if isinstance(backend, Processes):
-    logs = os.path.join(folder.path, 'logs')
-    backend = dataclasses.replace(backend, log_directory=logs)
   console = Console(highlight=False)
   console.print(
     f'{run.title}, as {backend.name}, {run.replay}: {run.folder}', soft_wrap=True
   )
+  if values.detach:
+    console.print(backends.submit(backend, plan), soft_wrap=True)
+    return 0
   try:
     with (
       terminated_like_interrupted(),
@@ -78,7 +88,7 @@ def run(argv: list[str]) -> int:
         running.client('recorder').latest,
         console,
         run.target_return,
-        live=isinstance(backend, Processes),
+        live=backends.keeps_logs(backend),
       )
   except (KeyboardInterrupt, UsageError, NodeFailed) as error:
     # A node that failed has left its log; a run that never began has left nothing.
@@ -117,7 +127,6 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   """Everything that can be refused before anything is started or written."""
   entry = registry.find(name)
   config = read_config(values, entry.config)
-  backend = backend_of(values.backend)
   make_environment = make_gymnasium(values.env)
   with contextlib.closing(make_environment(1, values.seed)) as probe:
     agent = entry.make(probe.spec(), config)
@@ -128,6 +137,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   now = time.strftime('%Y%m%d-%H%M%S')
   stamp = f'{name}-{values.env.replace("/", "-")}-seed{values.seed}-{now}'
   folder = os.path.join(values.runs_directory, values.name or stamp)
+  backend = backends.read(values, os.path.abspath(os.path.join(folder, 'logs')))
   program = actor_learner(
     agent,
     make_environment,
@@ -209,7 +219,7 @@ def _check_port(port: int) -> None:
 
 _OWN = (
   'env',
-  'backend',
+  *backends.OWN,
   'name',
   'runs_directory',
   'seed',
@@ -227,7 +237,7 @@ _OWN = (
 
 
 def _help(values: flags.FlagValues, known: list[str]) -> str:
-  sections: dict[str, Sequence[str]] = {'the run': _OWN}
+  sections: dict[str, Sequence[str]] = {'the run': _OWN, **backends.sections(values)}
   for name in known[:1]:
     sections[f'{name} (write None as `none`)'] = config_names(
       registry.find(name).config
@@ -238,6 +248,7 @@ def _help(values: flags.FlagValues, known: list[str]) -> str:
 
 def _flags() -> flags.FlagValues:
   values = new_flags()
+  backends.define(values)
 
   def string(name: str, default: str | None, what: str) -> None:
     flags.DEFINE_string(name, default, what, flag_values=values)
@@ -248,7 +259,6 @@ def _flags() -> flags.FlagValues:
     flags.DEFINE_integer(name, default, what, low, high, flag_values=values)
 
   string('env', 'CartPole-v1', "Gymnasium's name of the environment.")
-  string('backend', 'processes', 'How the program runs: processes or threads.')
   string('name', None, 'Of the run; agent, environment, seed and time by default.')
   string('runs_directory', 'runs', 'Where the folders of runs are.')
   integer('seed', 0, 'Of everything that is random.')
