@@ -198,12 +198,13 @@ class BadCaller:
 
 
 class Forever:
-  """Waits for the stop; notes its name when it is closed."""
+  """Waits for the stop; notes its name when it is closed, and that it has started."""
 
   def __init__(self, name: str, path: str, *callees: object) -> None:
     self._name, self._path = name, path
 
   def run(self, stop: threading.Event) -> None:
+    _started(self._path)
     stop.wait()
 
   def ping(self) -> str:
@@ -217,6 +218,11 @@ class Forever:
       file.write(f'{self._name}\n')
 
 
+def _started(path: str) -> None:
+  with open(f'{path}.started', 'a') as file:
+    file.write('.')
+
+
 class Spinner:
   """A loop that asks nobody whether to stop."""
 
@@ -227,6 +233,13 @@ class Spinner:
 
 class Stubborn(Spinner):
   """Doesn't end when it is asked to."""
+
+  def __init__(self, path: str) -> None:
+    self._path = path
+
+  def run(self) -> None:
+    _started(self._path)
+    super().run()
 
   def close(self) -> None:
     time.sleep(60)
@@ -346,9 +359,9 @@ def beating(*hosts: str, restart: bool = False, pinned: bool = True) -> Program:
   return program
 
 
-def stubborn() -> Program:
+def stubborn(path: str) -> Program:
   program = Program('stubborn')
-  program.add('stubborn', Stubborn)
+  program.add('stubborn', Stubborn, path)
   return program
 
 

@@ -9,13 +9,15 @@ import pytest
 from callsheet import Program
 from callsheet.launch import start
 from callsheet.launch.processes import ProcessCrew
+from callsheet.launch.remote import RemoteCrew
 from callsheet.launch.threads import ThreadCrew
 from tests.launch.services import Forever
 
 
 @pytest.mark.parametrize('before', [True, False])
 def test_interrupt_while_a_unit_starts(backend, tmp_path, monkeypatch, before):
-  crew = ThreadCrew if backend.name == 'threads' else ProcessCrew
+  local = {'threads': ThreadCrew, 'processes': ProcessCrew}
+  crew = local.get(backend.name, RemoteCrew)
   begin, started = crew.start, []
 
   def interrupted(self, unit, report):

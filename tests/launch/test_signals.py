@@ -50,17 +50,21 @@ def launched(tmp_path) -> Callable[..., subprocess.Popen[str]]:
       process.stdout.close()
 
 
-def wait_for_nodes(process: subprocess.Popen[str], count: int) -> None:
-  """Waits until the program listens at so many addresses."""
-  sockets = os.path.join(tempfile.gettempdir(), 'callsheet-*', '*')
-  wait_for(lambda: len(glob.glob(sockets)) == count and process.poll() is None)
-  time.sleep(0.5)
+def wait_for_nodes(process: subprocess.Popen[str], path: Path, count: int) -> None:
+  """Waits until so many nodes have begun to run."""
+  started = Path(f'{path}.started')
+
+  def there() -> bool:
+    assert process.poll() is None
+    return started.exists() and len(started.read_text()) == count
+
+  wait_for(there)
 
 
 def test_interrupt_stops_in_order(backend, launched, tmp_path):
   path = tmp_path / 'closed'
   process = launched(backend.name, 'ordered', str(path))
-  wait_for_nodes(process, 5)
+  wait_for_nodes(process, path, 5)
   process.send_signal(signal.SIGINT)
   output, _ = process.communicate(timeout=30)
   assert process.returncode == 130, output
@@ -72,7 +76,7 @@ def test_interrupt_stops_in_order(backend, launched, tmp_path):
 def test_terminate_stops_in_order(backend, launched, tmp_path):
   path = tmp_path / 'closed'
   process = launched(backend.name, 'ordered', str(path))
-  wait_for_nodes(process, 5)
+  wait_for_nodes(process, path, 5)
   process.terminate()
   process.communicate(timeout=30)
   assert process.returncode == 130
@@ -80,8 +84,9 @@ def test_terminate_stops_in_order(backend, launched, tmp_path):
 
 
 def test_second_interrupt_ends_at_once(backend, launched, tmp_path):
-  process = launched(backend.name, 'stubborn')
-  wait_for_nodes(process, 1)
+  path = tmp_path / 'stubborn'
+  process = launched(backend.name, 'stubborn', str(path))
+  wait_for_nodes(process, path, 1)
   process.send_signal(signal.SIGINT)
   time.sleep(1.0)
   assert process.poll() is None, 'it did not give the node its time to close'
@@ -112,8 +117,9 @@ def test_killed_node_kills_the_process_of_the_threads(launched):
 
 
 def test_processes_die_with_their_killed_parent(launched, tmp_path):
-  process = launched('processes', 'ordered', str(tmp_path / 'closed'))
-  wait_for_nodes(process, 5)
+  path = tmp_path / 'closed'
+  process = launched('processes', 'ordered', str(path))
+  wait_for_nodes(process, path, 5)
   children = psutil.Process(process.pid).children(recursive=True)
   assert len(children) == 5
   process.kill()
