@@ -176,10 +176,32 @@ def _race(figures: Figures) -> str:
   return '\n'.join(lines) + '\n'
 
 
+def _scale(figures: Figures) -> str:
+  rows = [
+    (int(actors), service, *(row[name] for name in _SERVED))
+    for actors, level in figures['levels'].items()
+    for service, row in level.items()
+  ]
+  saturated = ', '.join(
+    f'{service} at {count if count else "none of these"}'
+    for service, count in figures['saturated_at'].items()
+  )
+  return (
+    f'Parameters of {figures["parameter_bytes"]:,} bytes, blocks of '
+    f'{figures["rows_per_block"]} transitions, {figures["relays"]} relays. Fewer than '
+    f'nine tenths of the calls that were due were done from so many actors on: '
+    f'{saturated}.\n\n'
+  ) + _table(('actors', 'call', *_SERVED), rows)
+
+
+_SERVED = ('calls_per_s', 'share_of_due', 'MB_per_s', 'p50_ms', 'p99_ms')
+
+
 PAGES: dict[str, Callable[[Figures], str]] = {
   'replay': _replay,
   'end_to_end': _end_to_end,
   'startup': _startup,
   'checkpoint': _checkpoint,
   'race': _race,
+  'scale': _scale,
 }
