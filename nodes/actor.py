@@ -8,26 +8,26 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 import dm_env
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Agent, NStep
 from callsheet.calls import call_async
 from callsheet.errors import UsageError
+from callsheet.nodes.acting import Acting, Inference, LocalPolicy, RemotePolicy
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
-from callsheet.nodes.playing import EpisodeReturns, jit_policy_with_extras
+from callsheet.nodes.playing import EpisodeReturns
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay
 from callsheet.nodes.sharded_replay import joined
 from callsheet.nodes.step_writing import StepWriter
-from callsheet.nodes.variables import ParameterSource, VariableClient
+from callsheet.nodes.variables import ParameterSource
 from callsheet.nodes.writing import NStepWriter
 
 
 class Actor:
-  """Acts with parameters that it pulls in the background.
+  """Acts with parameters that it pulls in the background, or lets a server act.
 
   While one block of experience is on its way to the replay, the next is played; if the
   replay holds it back, so that learning can follow, the actor waits.
@@ -36,7 +36,7 @@ class Actor:
     agent: whose policy it plays.
     make_environment: makes its environments.
     replay: gets the experience.
-    learner: gives the parameters.
+    learner: gives the parameters; None where a server acts.
     counter: counts `actor_steps` (of all environments) and `episodes`.
     recorder: gets the returns and the age of the parameters.
     seed: of environments and policy; also tells it from its fellows.
@@ -44,10 +44,12 @@ class Actor:
     block_length: T, steps of the batch between two writes.
     update_period: seconds between two pulls of the parameters.
     report_period: seconds between two reports to counter and recorder.
+    inference: acts in the policy's place, with parameters and a carry of its own.
 
   Raises:
-    UsageError: `num_environments` or `block_length` is below 1, or the agent writes
-      sequences to a table that isn't fed with time steps.
+    UsageError: `num_environments` or `block_length` is below 1, the agent writes
+      sequences to a table that isn't fed with time steps, or there is not just one of
+      learner and inference.
   """
 
   def __init__(
@@ -55,7 +57,7 @@ class Actor:
     agent: Agent,
     make_environment: MakeEnvironment,
     replay: Replay | Sequence[Replay],
-    learner: ParameterSource,
+    learner: ParameterSource | None,
     counter: Counter,
     recorder: Recorder,
     *,
@@ -64,17 +66,33 @@ class Actor:
     block_length: int = 16,
     update_period: float = 0.1,
     report_period: float = 0.5,
+    inference: Inference | None = None,
   ) -> None:
     if block_length < 1:
       raise UsageError(f'block_length is {block_length}, expected at least 1')
+    if (learner is None) == (inference is None):
+      raise UsageError(
+        'an actor acts by itself or through a server, and is given '
+        f'{"neither" if learner is None else "both"}: Actor(..., learner, ...) or '
+        'Actor(..., None, ..., inference=server)'
+      )
     self._agent, self._replay = agent, joined(replay)
     self._counter, self._recorder = counter, recorder
     self._environment = make_environment(num_environments, seed)
     self._seed = seed
     self._block_length = block_length
     self._report_period = report_period
-    self._policy = jit_policy_with_extras(agent.policy)
-    self._variables = VariableClient(learner, update_period)
+    self._policy: Acting
+    if inference is not None:
+      self._policy = RemotePolicy(inference, seed)
+    elif learner is not None:
+      self._policy = LocalPolicy(
+        agent,
+        learner,
+        update_period=update_period,
+        seed=seed,
+        num_environments=self._environment.num_environments,
+      )
     self._returns = EpisodeReturns(num_environments)
     self._writer = _make_writer(agent)
     self._appended = False
@@ -89,7 +107,8 @@ class Actor:
 
     Raises:
       CallCancelled: the stop came while the replay held it back.
-      Exception: whatever environment, replay, learner, counter or recorder raised.
+      Exception: whatever environment, replay, learner, server, counter or recorder
+        raised.
     """
     try:
       self._play(stop)
@@ -101,8 +120,6 @@ class Actor:
     self._environment.close()
 
   def _play(self, stop: threading.Event) -> None:
-    carry = self._agent.initial_carry(self._environment.num_environments)
-    key = jax.random.PRNGKey(self._seed)
     time_step = self._environment.reset()
     sent: Future[int] | None = None
     while True:
@@ -110,11 +127,8 @@ class Actor:
         # In every step: a block of a slow environment may outlast a stop's patience.
         if stop.is_set():
           return
-        params = self._variables.params()
-        action, carry, key, extras = self._policy(
-          params, carry, time_step.observation, key
-        )
-        time_step = self._step(time_step, np.asarray(action), extras)
+        action, extras = self._policy.act(time_step.observation)
+        time_step = self._step(time_step, action, extras)
       # Before the wait, which may be long: what was played shows already.
       if time.monotonic() - self._reported_at >= self._report_period:
         self._report()
@@ -153,7 +167,7 @@ class Actor:
     if not steps:
       return
     self._counter.add(actor_steps=steps, episodes=len(ended))
-    figures = {'parameter_age': self._variables.age()}
+    figures = {'parameter_age': self._policy.parameter_age()}
     if ended:
       figures['return'] = float(np.mean(ended))
     self._recorder.record('actor', figures, index=self._seed)

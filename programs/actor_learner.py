@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from callsheet.agents.base import Agent, Table
 from callsheet.errors import UsageError
@@ -12,6 +15,7 @@ from callsheet.nodes.actor import Actor
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.evaluator import Evaluator
+from callsheet.nodes.inference import InferenceServer
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.recorder import Recorder
@@ -19,13 +23,16 @@ from callsheet.nodes.replay import Replay
 from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.nodes.shards import shares
 from callsheet.programs.program import Node, Program
-from callsheet.programs.resources import OnFailure
+from callsheet.programs.resources import OnFailure, Resources
 
 # The replay's engines by name, and the one that is taken where none is named.
 ENGINES: Mapping[str, Callable[..., Replay]] = MappingProxyType(
   {'native': NativeReplay, 'reverb': ReverbReplay}
 )
 DEFAULT_ENGINE = 'native'
+
+Inference = Literal['actor', 'server']
+"""Who runs the policy: each actor for itself, or a server for many of them."""
 
 # From one run's seeds to those of the next: so many nodes draw from them.
 _SEEDS = 10_000
@@ -38,6 +45,9 @@ def actor_learner(
   num_actors: int = 2,
   num_replays: int = 1,
   num_environments: int = 16,
+  inference: Inference = 'actor',
+  num_inference_servers: int = 1,
+  inference_resources: Resources | None = None,
   seed: int = 0,
   target_return: float | None = None,
   max_actor_steps: int | None = None,
@@ -58,6 +68,9 @@ def actor_learner(
     num_actors: each restarts up to ten times.
     num_replays: nodes that share the agent's tables between them.
     num_environments: that each actor steps at once.
+    inference: who runs the policy: each 'actor', or a 'server'.
+    num_inference_servers: that share the actors; each restarts as an actor does.
+    inference_resources: of each server, such as an accelerator; one core by default.
     seed: of the run; each node has one of its own, and those of two runs differ.
     target_return: mean undiscounted return over `num_episodes`.
     max_actor_steps: environment steps of all actors.
@@ -69,11 +82,13 @@ def actor_learner(
     replay_options: further keyword arguments of the engine.
 
   Raises:
-    UsageError: there is no actor, or the replay's tables don't fit here.
+    UsageError: there is no actor, a server without an actor, another `inference`, or
+      the replay's tables don't fit here.
     GraphError: `make_replay` doesn't take the tables and these options.
   """
   if num_actors < 1:
     raise UsageError(f'num_actors is {num_actors}, expected at least 1')
+  _check_inference(inference, num_inference_servers, num_actors)
   program = Program(agent.name)
 
   def folder(*parts: str) -> str | None:
@@ -105,6 +120,27 @@ def actor_learner(
     updates_per_dispatch=updates_per_dispatch,
     checkpoint_directory=folder('checkpoint', 'learner'),
   )
+  servers: list[InferenceServer] = []
+  if inference == 'server':
+    node = Node(
+      'inference', resources=inference_resources, restart=OnFailure(max_restarts=10)
+    )
+    several = num_inference_servers > 1
+    with program.group('inference') if several else contextlib.nullcontext():
+      for index in range(num_inference_servers):
+        # In turn: the first few may have one actor more than the others.
+        share = len(range(index, num_actors, num_inference_servers))
+        servers.append(
+          program.add(
+            node,
+            InferenceServer,
+            agent,
+            learner,
+            recorder,
+            seed=base + 2 + num_actors + index,
+            max_batch_size=share * num_environments,
+          )
+        )
   with program.group('actor', restart=OnFailure(max_restarts=10)):
     for index in range(num_actors):
       program.add(
@@ -113,11 +149,12 @@ def actor_learner(
         agent,
         make_environment,
         replay,
-        learner,
+        None if servers else learner,
         counter,
         recorder,
         seed=base + 2 + index,
         num_environments=num_environments,
+        inference=servers[index % len(servers)] if servers else None,
       )
   program.add(
     Node('evaluator', ends_program=True),
@@ -134,6 +171,25 @@ def actor_learner(
     policy_directory=folder('checkpoint', 'policy'),
   )
   return program
+
+
+def _check_inference(inference: str, num_servers: int, num_actors: int) -> None:
+  choices = get_args(Inference)
+  if inference not in choices:
+    near = difflib.get_close_matches(inference, choices, n=1)
+    hint = f'did you mean {near[0]!r}? ' if near else ''
+    raise UsageError(
+      f'no inference {inference!r}; {hint}there are {", ".join(choices)}'
+    )
+  if inference == 'actor' and num_servers != 1:
+    raise UsageError(
+      f'num_inference_servers is {num_servers}, but each actor runs the policy itself; '
+      "leave it out, or take inference='server'"
+    )
+  if not 1 <= num_servers <= num_actors:
+    raise UsageError(
+      f'num_inference_servers is {num_servers}, expected 1 to num_actors, {num_actors}'
+    )
 
 
 def _of_shard(options: Mapping[str, object], index: int) -> dict[str, object]:

@@ -144,6 +144,8 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     num_actors=values.num_actors,
     num_replays=values.num_replays,
     num_environments=values.num_environments,
+    inference=values.inference,
+    num_inference_servers=values.num_inference_servers,
     seed=values.seed,
     target_return=target,
     max_actor_steps=values.max_actor_steps,
@@ -226,6 +228,8 @@ _OWN = (
   'num_actors',
   'num_replays',
   'num_environments',
+  'inference',
+  'num_inference_servers',
   'num_episodes',
   'target_return',
   'max_actor_steps',
@@ -265,6 +269,8 @@ def _flags() -> flags.FlagValues:
   integer('num_actors', 2, 'Actors.', 1)
   integer('num_replays', 1, 'Replay nodes that share the tables.', 1)
   integer('num_environments', 16, 'Environments that each actor steps at once.', 1)
+  string('inference', 'actor', 'Who runs the policy: each actor, or a server.')
+  integer('num_inference_servers', 1, 'Servers that share the actors.', 1)
   integer('num_episodes', 20, 'Episodes of one evaluation.', 1)
   integer('max_actor_steps', 500_000, 'Environment steps after which the run ends.', 1)
   integer('updates_per_dispatch', 16, "Learner steps in one call of the device's.", 1)

@@ -1,0 +1,190 @@
+"""One policy for the environments of many actors, in one dispatch."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from callsheet.agents.base import Agent, Carry, Params
+from callsheet.errors import UsageError
+
+# Smaller batches are padded to it: they would be no faster by themselves.
+_SMALLEST = 8
+
+
+class Asked(NamedTuple):
+  """One actor's part in a batch.
+
+  Attributes:
+    actor: who asks; once in a batch.
+    observation: `[B, ...]`, the same B each time but after `fresh`.
+    fresh: its carry is the initial one.
+  """
+
+  actor: int
+  observation: NDArray[Any]
+  fresh: bool
+
+
+def sizes(max_size: int) -> tuple[int, ...]:
+  """The sizes that batches are padded to: powers of two, and the largest."""
+  powers = []
+  size = _SMALLEST
+  while size < max_size:
+    powers.append(size)
+    size *= 2
+  return (*powers, max_size)
+
+
+class BatchedPolicy:
+  """Runs an agent's policy for many actors, whose carries it keeps on the device.
+
+  All carries lie one behind the other, a row an environment: a dispatch takes the rows
+  of those who ask and puts them back. Padding has no row.
+
+  Args:
+    agent: whose policy it is.
+    seed: of the policy.
+    max_size: environments in one batch.
+
+  Raises:
+    UsageError: the carry, or what the policy gives, can't be told apart by environment.
+  """
+
+  def __init__(self, agent: Agent, seed: int, max_size: int) -> None:
+    self._agent, self._sizes = agent, sizes(max_size)
+    self._key = jax.random.PRNGKey(seed)
+    self._rows: dict[int, NDArray[np.int32]] = {}
+    self._used, self._capacity = 0, max_size
+    initial = agent.initial_carry(2)
+    _check_rows(agent, 'initial_carry', initial, 2)
+    self._carries = jax.tree.map(
+      lambda rows: jnp.zeros((max_size, *rows.shape[1:]), rows.dtype), initial
+    )
+    self._act = _jit(agent)
+
+  def compile(self, stop: threading.Event) -> None:
+    """Makes the programs of all sizes, so that nobody waits for one; ends at a stop."""
+    agent = self._agent
+    params = jax.tree.map(
+      lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+      jax.eval_shape(lambda: agent.parameters(agent.init(self._key))),
+    )
+    for size in self._sizes:
+      if stop.is_set():
+        return
+      action, extras = self._dispatch(params, self._padded([], size))
+      _check_rows(agent, 'action', action, size)
+      _check_rows(agent, 'extras', extras, size)
+
+  def act(
+    self, params: Params, batch: Sequence[Asked]
+  ) -> list[tuple[NDArray[Any], Any]]:
+    """Actions `[B, ...]` and extras of each, in order; of at most `max_size` in all."""
+    for asked in batch:
+      self._begin(asked)
+    lengths = [len(asked.observation) for asked in batch]
+    size = next(size for size in self._sizes if size >= sum(lengths))
+    given = jax.device_get(self._dispatch(params, self._padded(batch, size)))
+    ends = np.cumsum(lengths).tolist()
+    return [
+      jax.tree.map(lambda leaf, part=slice(end - length, end): leaf[part], given)
+      for length, end in zip(lengths, ends, strict=True)
+    ]
+
+  def _dispatch(
+    self, params: Params, padded: tuple[NDArray[Any], NDArray[np.int32]]
+  ) -> tuple[chex.Array, Any]:
+    action, extras, self._carries, self._key = self._act(
+      params, self._carries, *padded, self._key
+    )
+    return action, extras
+
+  def _padded(
+    self, batch: Sequence[Asked], size: int
+  ) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    """The observation `[size, ...]` and its rows `[size]`, those of padding behind."""
+    spec = self._agent.spec.observation
+    observation = np.zeros(
+      (size, *spec.shape), jax.dtypes.canonicalize_dtype(spec.dtype)
+    )
+    rows = np.full(size, self._capacity, np.int32)
+    end = 0
+    for asked in batch:
+      begin, end = end, end + len(asked.observation)
+      observation[begin:end] = asked.observation
+      rows[begin:end] = self._rows[asked.actor]
+    return observation, rows
+
+  def _begin(self, asked: Asked) -> None:
+    """Gives an actor its rows, and the initial carry, if it is due."""
+    length = len(asked.observation)
+    known = self._rows.get(asked.actor)
+    if known is not None and len(known) == length and not asked.fresh:
+      return
+    if known is None or len(known) != length:
+      self._make_room(length)
+      known = np.arange(self._used, self._used + length, dtype=np.int32)
+      self._rows[asked.actor] = known
+      self._used += length
+    self._carries = _put(self._carries, known, self._agent.initial_carry(length))
+
+  def _make_room(self, length: int) -> None:
+    before = self._capacity
+    while self._used + length > self._capacity:
+      self._capacity *= 2
+    more = self._capacity - before
+    if more:
+      self._carries = jax.tree.map(
+        lambda rows: jnp.concatenate(
+          [rows, jnp.zeros((more, *rows.shape[1:]), rows.dtype)]
+        ),
+        self._carries,
+      )
+
+
+def _jit(agent: Agent) -> Any:
+  """`(params, carries, observation, rows, key) -> (action, extras, carries, key)`."""
+
+  @functools.partial(jax.jit, donate_argnums=1)
+  def act(
+    params: Params,
+    carries: Carry,
+    observation: chex.Array,
+    rows: chex.Array,
+    key: chex.PRNGKey,
+  ) -> tuple[chex.Array, Any, Carry, chex.PRNGKey]:
+    key, now = jax.random.split(key)
+    # The row of padding is behind the last: it reads that one and writes nothing.
+    carry = jax.tree.map(lambda every: every.at[rows].get(mode='clip'), carries)
+    action, carry, extras = agent.policy(params, carry, observation, now)
+    return action, extras, _scattered(carries, rows, carry), key
+
+  return act
+
+
+def _scattered(carries: Carry, rows: chex.Array, carry: Carry) -> Carry:
+  return jax.tree.map(
+    lambda every, some: every.at[rows].set(some, mode='drop'), carries, carry
+  )
+
+
+_put = jax.jit(_scattered, donate_argnums=0)
+
+
+def _check_rows(agent: Agent, what: str, tree: Any, length: int) -> None:
+  for leaf in jax.tree.leaves(tree):
+    if np.shape(leaf)[:1] != (length,):
+      raise UsageError(
+        f'agent {agent.name!r}: its {what} for {length} environments has an array of '
+        f'shape {np.shape(leaf)}, expected [{length}, ...]: a server splits it by '
+        "environment; give it that shape, or take inference='actor'"
+      )
