@@ -25,8 +25,9 @@ class Asked(NamedTuple):
 
   Attributes:
     actor: who asks; once in a batch.
-    observation: `[B, ...]`, the same B each time but after `fresh`.
-    fresh: its carry is the initial one.
+    observation: `[B, ...]`.
+    fresh: its carry is the initial one, as that of an actor that is not known or comes
+      with another B than before.
   """
 
   actor: int
@@ -62,7 +63,8 @@ class BatchedPolicy:
   def __init__(self, agent: Agent, seed: int, max_size: int) -> None:
     self._agent, self._sizes = agent, sizes(max_size)
     self._key = jax.random.PRNGKey(seed)
-    self._rows: dict[int, NDArray[np.int32]] = {}
+    self._lengths: dict[int, int] = {}
+    self._rows: dict[tuple[int, int], NDArray[np.int32]] = {}
     self._used, self._capacity = 0, max_size
     initial = agent.initial_carry(2)
     _check_rows(agent, 'initial_carry', initial, 2)
@@ -119,23 +121,25 @@ class BatchedPolicy:
     rows = np.full(size, self._capacity, np.int32)
     end = 0
     for asked in batch:
-      begin, end = end, end + len(asked.observation)
+      length = len(asked.observation)
+      begin, end = end, end + length
       observation[begin:end] = asked.observation
-      rows[begin:end] = self._rows[asked.actor]
+      rows[begin:end] = self._rows[asked.actor, length]
     return observation, rows
 
   def _begin(self, asked: Asked) -> None:
     """Gives an actor its rows, and the initial carry, if it is due."""
     length = len(asked.observation)
-    known = self._rows.get(asked.actor)
-    if known is not None and len(known) == length and not asked.fresh:
+    if self._lengths.get(asked.actor) == length and not asked.fresh:
       return
-    if known is None or len(known) != length:
+    self._lengths[asked.actor] = length
+    place = (asked.actor, length)
+    if place not in self._rows:
       self._make_room(length)
-      known = np.arange(self._used, self._used + length, dtype=np.int32)
-      self._rows[asked.actor] = known
+      self._rows[place] = np.arange(self._used, self._used + length, dtype=np.int32)
       self._used += length
-    self._carries = _put(self._carries, known, self._agent.initial_carry(length))
+    initial = self._agent.initial_carry(length)
+    self._carries = _put(self._carries, self._rows[place], initial)
 
   def _make_room(self, length: int) -> None:
     before = self._capacity

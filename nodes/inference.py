@@ -110,8 +110,8 @@ class InferenceServer:
 
     Args:
       actor: tells it from all others. One that is not known, since it or this server
-        is new, begins with the initial carry.
-      observation: `[B, ...]`, the same B each time but after `fresh`.
+        is new, or that comes with another B, begins with the initial carry.
+      observation: `[B, ...]`.
       fresh: it has begun anew, and so does its carry.
 
     Raises:
