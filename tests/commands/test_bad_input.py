@@ -63,6 +63,19 @@ def place(tmp_path, monkeypatch):
     ('run dqn --batch_size=99999999', 'DQNConfig.batch_size is 99999999, expected at'),
     ('run dqn --num_actors=zero', "--num_actors takes a positive integer, got 'zero'"),
     ('run dqn --num_actors=0', "--num_actors takes a positive integer, got '0'"),
+    ('run dqn --inference=serve', "no inference 'serve'; did you mean 'server'? there"),
+    (
+      'run dqn --num_inference_servers=0',
+      "--num_inference_servers takes a positive integer, got '0'",
+    ),
+    (
+      'run dqn --num_inference_servers=2',
+      'num_inference_servers is 2, but each actor runs the policy itself; leave it',
+    ),
+    (
+      'run dqn --inference=server --num_inference_servers=3',
+      'num_inference_servers is 3, expected 1 to num_actors, 2',
+    ),
     ('run dqn --seed=-1', "--seed takes a non-negative integer, got '-1'"),
     ('run dqn --target_return=x', "--target_return takes a number, got 'x'"),
     ('run dqn --replay_port=70000', '--replay_port takes an integer in the range [1,'),

@@ -20,7 +20,7 @@ from callsheet.nodes.counter import Counter
 from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
-from callsheet.programs import Never, OnFailure
+from callsheet.programs import Never, OnFailure, Resources
 from callsheet.programs.actor_learner import DEFAULT_ENGINE, ENGINES, actor_learner
 
 SPEC = EnvironmentSpec(specs.Array((4,), np.float32), specs.DiscreteArray(2, np.int32))
@@ -113,6 +113,80 @@ def test_the_evaluator_ends_it_and_actors_restart():
     assert node.restart == (OnFailure(max_restarts=10) if restarts else Never())
 
 
+# Inference servers.
+
+
+@pytest.mark.parametrize(
+  ('num_servers', 'names'),
+  [(1, ['inference']), (2, ['inference/0', 'inference/1'])],
+)
+def test_servers_share_the_actors_in_turn(num_servers, names):
+  plan = declare(
+    inference='server',
+    num_inference_servers=num_servers,
+    num_actors=5,
+    num_environments=4,
+    inference_resources=Resources(gpus=1),
+  )
+  servers = [node for node in plan.nodes if node.service == 'InferenceServer']
+  assert [node.name for node in servers] == names
+  for node in servers:
+    assert set(node.callees) == {'learner', 'recorder'}
+    assert node.restart == OnFailure(max_restarts=10)
+    assert node.resources == Resources(gpus=1)
+  asked = []
+  for index in range(5):
+    actor = plan.node(f'actor/{index}')
+    asked.append(names[index % num_servers])
+    assert set(actor.callees) == {'replay', 'counter', 'recorder', asked[-1]}
+    assert arguments(actor)['learner'] is None
+  # Room for all that ask there: then the last to ask waits for nobody.
+  assert [node.kwargs['max_batch_size'] for node in servers] == [
+    4 * asked.count(name) for name in names
+  ]
+  order = [set(level) for level in plan.stop_order()]
+  assert order[:3] == [
+    {'evaluator', *(f'actor/{index}' for index in range(5))},
+    set(names),
+    {'learner'},
+  ]
+
+
+@pytest.mark.parametrize('options', [{}, {'inference': 'actor'}])
+def test_actors_act_by_themselves_where_nothing_else_is_said(options):
+  plan = declare(**options)
+  assert not [node for node in plan.nodes if node.service == 'InferenceServer']
+  assert 'learner' in plan.node('actor/0').callees
+  assert arguments(plan.node('actor/0'))['inference'] is None
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (
+      {'inference': 'sevrer'},
+      "no inference 'sevrer'; did you mean 'server'. there are actor, server",
+    ),
+    ({'inference': 'moon'}, "no inference 'moon'; there are actor, server"),
+    (
+      {'num_inference_servers': 2},
+      'num_inference_servers is 2, but each actor .* leave it out, or take',
+    ),
+    (
+      {'inference': 'server', 'num_inference_servers': 0},
+      'num_inference_servers is 0, expected 1 to num_actors, 2',
+    ),
+    (
+      {'inference': 'server', 'num_inference_servers': 3},
+      'num_inference_servers is 3, expected 1 to num_actors, 2',
+    ),
+  ],
+)
+def test_servers_that_can_not_be(options, message):
+  with pytest.raises(UsageError, match=message):
+    declare(**options)
+
+
 def seeds(**options):
   return [
     node.kwargs['seed'] for node in declare(**options).nodes if 'seed' in node.kwargs
@@ -124,6 +198,8 @@ def test_no_two_nodes_of_any_run_share_a_seed():
   assert [len(run) for run in runs] == [6] * 3
   assert len(set().union(*runs)) == 18
   assert seeds(seed=1, num_actors=4) == runs[1]
+  served = seeds(num_actors=4, inference='server', num_inference_servers=3)
+  assert len(set(served)) == 9
 
 
 # What the nodes are given.
