@@ -7,7 +7,7 @@ import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal
 
 from callsheet.agents.base import Agent, Table
 from callsheet.errors import UsageError
@@ -31,8 +31,7 @@ ENGINES: Mapping[str, Callable[..., Replay]] = MappingProxyType(
 )
 DEFAULT_ENGINE = 'native'
 
-Inference = Literal['actor', 'server']
-"""Who runs the policy: each actor for itself, or a server for many of them."""
+_INFERENCE = ('actor', 'server')
 
 # From one run's seeds to those of the next: so many nodes draw from them.
 _SEEDS = 10_000
@@ -45,7 +44,7 @@ def actor_learner(
   num_actors: int = 2,
   num_replays: int = 1,
   num_environments: int = 16,
-  inference: Inference = 'actor',
+  inference: Literal['actor', 'server'] = 'actor',
   num_inference_servers: int = 1,
   inference_resources: Resources | None = None,
   seed: int = 0,
@@ -68,7 +67,7 @@ def actor_learner(
     num_actors: each restarts up to ten times.
     num_replays: nodes that share the agent's tables between them.
     num_environments: that each actor steps at once.
-    inference: who runs the policy: each 'actor', or a 'server'.
+    inference: who runs the policy: each 'actor' for itself, or a 'server' for many.
     num_inference_servers: that share the actors; each restarts as an actor does.
     inference_resources: of each server, such as an accelerator; one core by default.
     seed: of the run; each node has one of its own, and those of two runs differ.
@@ -174,12 +173,11 @@ def actor_learner(
 
 
 def _check_inference(inference: str, num_servers: int, num_actors: int) -> None:
-  choices = get_args(Inference)
-  if inference not in choices:
-    near = difflib.get_close_matches(inference, choices, n=1)
+  if inference not in _INFERENCE:
+    near = difflib.get_close_matches(inference, _INFERENCE, n=1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
     raise UsageError(
-      f'no inference {inference!r}; {hint}there are {", ".join(choices)}'
+      f'no inference {inference!r}; {hint}there are {", ".join(_INFERENCE)}'
     )
   if inference == 'actor' and num_servers != 1:
     raise UsageError(
