@@ -140,6 +140,7 @@ class InferenceServer:
         self._answer(batch)
         if time.monotonic() - self._reported_at >= self._report_period:
           self._report()
+      self._report()
     except BaseException as error:
       why = f'the inference server has failed: {type(error).__name__}: {error}'
       raise
@@ -196,6 +197,8 @@ class InferenceServer:
   def _report(self) -> None:
     done = self._statistics.since(self._reported)
     self._reported, self._reported_at = self._statistics, time.monotonic()
+    if not done.batches:
+      return
     self._recorder.record(
       'inference',
       {

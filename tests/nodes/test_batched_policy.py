@@ -44,7 +44,7 @@ def rounds(draw):
   return batches
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(rounds())
 def test_each_actor_gets_what_it_would_get_alone(batches):
   policy = BatchedPolicy(recurrent_agent(), 0, max_size=18)

@@ -56,7 +56,7 @@ def running(*args, **options):
 # Answers.
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
   lengths=st.lists(st.integers(1, 4), min_size=1, max_size=5),
   max_batch_size=st.integers(4, 20),
@@ -108,6 +108,15 @@ def test_those_who_wait_are_answered_together():
   assert records.all('batch_size') == [6, 6]
   assert sum(records.all('wait')) * 3 == pytest.approx(statistics.seconds_waited)
   assert all(0 <= age < 60 for age in records.all('parameter_age'))
+
+
+@pytest.mark.parametrize('answered', [0, 2])
+def test_what_was_done_since_the_last_report_is_reported_in_the_end(answered):
+  records = Records()
+  with running(records=records, max_batch_size=1, report_period=LONG) as made:
+    for _ in range(answered):
+      made.act(0, observed([1]))
+  assert records.all('batch_size') == [1] * min(answered, 1)
 
 
 def test_a_server_that_has_done_nothing_has_no_means():
