@@ -19,9 +19,11 @@ from callsheet.nodes.inference import InferenceServer
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.recorder import Recorder
+from callsheet.nodes.relay import Relay
 from callsheet.nodes.replay import Replay
 from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.nodes.shards import shares
+from callsheet.nodes.variables import ParameterSource
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import OnFailure, Resources
 
@@ -44,6 +46,7 @@ def actor_learner(
   num_actors: int = 2,
   num_replays: int = 1,
   num_environments: int = 16,
+  num_relays: int = 0,
   inference: Literal['actor', 'server'] = 'actor',
   num_inference_servers: int = 1,
   inference_resources: Resources | None = None,
@@ -67,6 +70,8 @@ def actor_learner(
     num_actors: each restarts up to ten times.
     num_replays: nodes that share the agent's tables between them.
     num_environments: that each actor steps at once.
+    num_relays: nodes between the learner and those who act, which hand its parameters
+      on to a share of them each; for hundreds of actors.
     inference: who runs the policy: each 'actor' for itself, or a 'server' for many.
     num_inference_servers: that share the actors; each restarts as an actor does.
     inference_resources: of each server, such as an accelerator; one core by default.
@@ -87,6 +92,10 @@ def actor_learner(
   """
   if num_actors < 1:
     raise UsageError(f'num_actors is {num_actors}, expected at least 1')
+  if not 0 <= num_relays <= num_actors:
+    raise UsageError(
+      f'num_relays is {num_relays}, expected 0 to num_actors, {num_actors}'
+    )
   _check_inference(inference, num_inference_servers, num_actors)
   program = Program(agent.name)
 
@@ -119,6 +128,10 @@ def actor_learner(
     updates_per_dispatch=updates_per_dispatch,
     checkpoint_directory=folder('checkpoint', 'learner'),
   )
+  sources: list[ParameterSource] = [learner]
+  if num_relays:
+    with program.group('relay', restart=OnFailure(max_restarts=10)):
+      sources = [program.add('relay', Relay, learner) for _ in range(num_relays)]
   servers: list[InferenceServer] = []
   if inference == 'server':
     node = Node(
@@ -134,7 +147,7 @@ def actor_learner(
             node,
             InferenceServer,
             agent,
-            learner,
+            sources[index % len(sources)],
             recorder,
             seed=base + 2 + num_actors + index,
             max_batch_size=share * num_environments,
@@ -148,7 +161,7 @@ def actor_learner(
         agent,
         make_environment,
         replay,
-        None if servers else learner,
+        None if servers else sources[index % len(sources)],
         counter,
         recorder,
         seed=base + 2 + index,

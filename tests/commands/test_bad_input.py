@@ -36,13 +36,13 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('argv', 'expected'),
   [
-    ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, eval"),
+    ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, launch, eval"),
     ('run', 'expected one agent (dqn), got nothing; right is: callsheet run dqn '),
     ('run --n_step=3', 'expected one agent (dqn), got nothing; right is: '),
     ('run dqm', "no agent 'dqm'; did you mean 'dqn'? there are: dqn"),
     ('run dqn extra', 'expected one agent (dqn), got dqn extra; right is: '),
     ('run dqn --backend=thread', "backend 'thread'; did you mean 'threads'? there "),
-    ('run dqn --backend=moon', "no launch backend 'moon'; there are processes, thre"),
+    ('run dqn --backend=moon', "no launch backend 'moon'; there are "),
     ('run dqn --env=CartPole-v9', "no Gymnasium environment 'CartPole-v9': did you "),
     ('run dqn --env=nowhere:A-v0', "'nowhere:A-v0': can't import 'nowhere': No mo"),
     ('run dqn --env=Pendulum-v1', 'dqn: the action is BoundedArray(shape=(1,), dty'),

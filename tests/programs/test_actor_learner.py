@@ -187,6 +187,32 @@ def test_servers_that_can_not_be(options, message):
     declare(**options)
 
 
+# Relays.
+
+
+def test_relays_stand_between_the_learner_and_those_who_act():
+  plan = declare(num_relays=2, num_actors=3)
+  for name in ('relay/0', 'relay/1'):
+    assert plan.node(name).callees == ('learner',)
+    assert plan.node(name).restart == OnFailure(max_restarts=10)
+  for index in range(3):
+    callees = set(plan.node(f'actor/{index}').callees)
+    assert callees == {'replay', f'relay/{index % 2}', 'counter', 'recorder'}
+  assert 'learner' in plan.node('evaluator').callees
+
+
+def test_inference_servers_ask_relays():
+  plan = declare(num_relays=1, inference='server', num_inference_servers=2)
+  for index in range(2):
+    assert set(plan.node(f'inference/{index}').callees) == {'relay/0', 'recorder'}
+
+
+@pytest.mark.parametrize('num_relays', [-1, 3])
+def test_relays_that_can_not_be(num_relays):
+  with pytest.raises(UsageError, match=f'num_relays is {num_relays}, expected 0 to'):
+    declare(num_relays=num_relays)
+
+
 def seeds(**options):
   return [
     node.kwargs['seed'] for node in declare(**options).nodes if 'seed' in node.kwargs

@@ -76,6 +76,7 @@ def test_json() -> None:
       'tpu_topology': None,
       'hosts': 1,
       'environment': ['TOKEN'],
+      'node_selector': {},
     },
     'restart': {'policy': 'never'},
     'ends_program': False,

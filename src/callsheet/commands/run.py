@@ -144,6 +144,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     num_actors=values.num_actors,
     num_replays=values.num_replays,
     num_environments=values.num_environments,
+    num_relays=values.num_relays,
     inference=values.inference,
     num_inference_servers=values.num_inference_servers,
     seed=values.seed,
@@ -228,6 +229,7 @@ _OWN = (
   'num_actors',
   'num_replays',
   'num_environments',
+  'num_relays',
   'inference',
   'num_inference_servers',
   'num_episodes',
@@ -269,6 +271,7 @@ def _flags() -> flags.FlagValues:
   integer('num_actors', 2, 'Actors.', 1)
   integer('num_replays', 1, 'Replay nodes that share the tables.', 1)
   integer('num_environments', 16, 'Environments that each actor steps at once.', 1)
+  integer('num_relays', 0, 'Nodes that hand parameters on; for hundreds of actors.')
   string('inference', 'actor', 'Who runs the policy: each actor, or a server.')
   integer('num_inference_servers', 1, 'Servers that share the actors.', 1)
   integer('num_episodes', 20, 'Episodes of one evaluation.', 1)
