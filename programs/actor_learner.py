@@ -58,6 +58,7 @@ def actor_learner(
   run_directory: str | None = None,
   make_replay: Callable[..., Replay] = ENGINES[DEFAULT_ENGINE],
   replay_options: Mapping[str, object] = MappingProxyType({}),
+  check_here: bool = True,
 ) -> Program:
   """The program in which actors write to a replay that a learner samples.
 
@@ -84,6 +85,8 @@ def actor_learner(
     make_replay: the engine, from the agent's tables: one of `ENGINES`, or another. Is
       there a `make_replay.check`, see `check_replay`, it is asked.
     replay_options: further keyword arguments of the engine.
+    check_here: whether the replay will run on this machine, so that its tables have to
+      fit here.
 
   Raises:
     UsageError: there is no actor, a server without an actor, another `inference`, or
@@ -114,7 +117,7 @@ def actor_learner(
         program.add('replay', make_replay, tables, **_of_shard(replay_options, index))
         for index, tables in enumerate(tables_of)
       ]
-  for tables in tables_of:
+  for tables in tables_of if check_here else ():
     check_replay(make_replay, tables, replay_options)
   recorder = program.add('recorder', Recorder, folder(), counter, replay)
   learner = program.add(

@@ -360,6 +360,17 @@ def test_an_engine_that_can_check_is_asked_before_anything_starts():
     declare(make_replay=Careful, replay_options={'ordr': 'no'})
 
 
+def test_an_engine_is_not_asked_about_this_machine_for_another():
+  class Full(NativeReplay):
+    @classmethod
+    def check(cls, tables, **options):
+      raise UsageError('no room here')
+
+  with pytest.raises(UsageError, match='no room here'):
+    declare(make_replay=Full)
+  assert declare(make_replay=Full, check_here=False).node('replay')
+
+
 def test_tables_that_can_not_fit_are_refused():
   huge = dqn(SPEC, DQNConfig(max_replay_size=9_000_000_000_000))
   with pytest.raises(UsageError, match=r"'transitions' would take .* a max_size of"):

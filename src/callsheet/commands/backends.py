@@ -76,6 +76,11 @@ def keeps_logs(backend: Backend) -> bool:
   return getattr(backend, 'log_directory', None) is not None
 
 
+def elsewhere(backend: Backend) -> bool:
+  """Whether nodes may run on other machines: something is submitted then."""
+  return isinstance(backend, Described)
+
+
 def dry_run(backend: Backend, plan: Plan) -> str:
   """What would be submitted.
 

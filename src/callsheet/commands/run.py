@@ -155,8 +155,11 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     run_directory=os.path.abspath(folder),
     make_replay=make_replay,
     replay_options=replay_options,
+    check_here=not backends.elsewhere(backend),
   )
-  taken = check_replay(make_replay, agent.tables, replay_options)
+  taken = None
+  if not backends.elsewhere(backend):
+    taken = check_replay(make_replay, agent.tables, replay_options)
   replay = f'{values.replay} replay' + (f' ({taken})' if taken else '')
   described = {
     'agent': name,
