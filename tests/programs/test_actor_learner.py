@@ -361,7 +361,7 @@ def test_an_engine_that_can_check_is_asked_before_anything_starts():
 
 
 def test_an_engine_is_not_asked_about_this_machine_for_another():
-  class Full(NativeReplay):
+  class Full(ENGINES['native']):
     @classmethod
     def check(cls, tables, **options):
       raise UsageError('no room here')
