@@ -1,6 +1,7 @@
 """Every unit as a process of this machine.
 
-Processes are spawned, never forked: a fork would copy the launcher's threads' locks.
+Where that is sound they are forked off a nursery that the launcher forked before it had
+threads, see `nursery`; else they are spawned, for a fork copies the threads' locks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, TypeAlias
 
 import cloudpickle
 
@@ -25,8 +26,13 @@ from callsheet.errors import UsageError
 from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.launch.events import Event, Exited, Failed
 from callsheet.launch.local import local_book
+from callsheet.launch.nursery import Forked, Nursery, can_fork
+from callsheet.launch.nursery_process import kill_group
 from callsheet.launch.orders import Orders
 from callsheet.programs.plan import Plan
+from callsheet.programs.resources import Resources
+
+_Process: TypeAlias = 'subprocess.Popen[bytes] | Forked'
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,16 @@ class Processes:
       that is kept only if the program fails.
     echo: whether output goes to the terminal too, with the node's name before it.
     deadline: seconds for a call that names none; None to wait for ever.
+    fork: whether units may start as forks, with their modules as the launcher has them:
+      a second sooner, and in shared memory. It takes a launcher of one thread (set
+      OPENBLAS_NUM_THREADS=1 before numpy is imported) in which JAX has not computed
+      yet, and a unit whose environment is the launcher's, without accelerators.
   """
 
   log_directory: str | None = None
   echo: bool = True
   deadline: float | None = 60.0
+  fork: bool = True
   name: str = 'processes'
 
   def open(self, plan: Plan, say: Callable[[str, str], None]) -> ProcessCrew:
@@ -58,7 +69,7 @@ class ProcessCrew:
   ) -> None:
     self._units = plan.units()
     self._options, self._say = options, say
-    self._processes: dict[str, subprocess.Popen[bytes]] = {}
+    self._processes: dict[str, _Process] = {}
     self._threads: list[threading.Thread] = []
     self._folder = tempfile.mkdtemp(prefix='callsheet-')
     self._logs = options.log_directory or tempfile.mkdtemp(prefix=f'{plan.name}-')
@@ -71,6 +82,7 @@ class ProcessCrew:
         'that can be written: Processes(log_directory=...)'
       ) from None
     self.book = local_book(plan, self._folder, options.deadline)
+    self._nursery = Nursery() if options.fork and can_fork() else None
 
   def start(self, unit: str, report: Callable[[Event], None]) -> None:
     """See `Crew.start`."""
@@ -81,15 +93,7 @@ class ProcessCrew:
     environment['PYTHONPATH'] = os.pathsep.join(path)
     environment['PYTHONUNBUFFERED'] = '1'
     events_read, events_write = os.pipe()
-    process = subprocess.Popen(
-      [sys.executable, '-m', 'callsheet.launch.worker', str(events_write)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      pass_fds=(events_write,),
-      env=environment,
-      start_new_session=True,
-    )
+    process = self._process(resources, environment, events_write)
     os.close(events_write)
     self._processes[unit] = process
     orders = Orders(cloudpickle.dumps(nodes), self.book, path, self._folder)
@@ -131,7 +135,7 @@ class ProcessCrew:
     """Kills the unit's process and whatever it started."""
     process = self._processes[unit]
     if process.returncode is None:
-      _kill_group(process.pid)
+      kill_group(process.pid)
 
   def log(self, unit: str) -> str:
     """See `Crew.log`."""
@@ -147,9 +151,28 @@ class ProcessCrew:
     for process in self._processes.values():
       for stream in (process.stdin, process.stdout):
         _close(stream)
+    if self._nursery is not None:
+      self._nursery.close()
     shutil.rmtree(self._folder, ignore_errors=True)
     if self._options.log_directory is None and not failed:
       shutil.rmtree(self._logs, ignore_errors=True)
+
+  def _process(
+    self, resources: Resources, environment: dict[str, str], events: int
+  ) -> _Process:
+    bare = not resources.gpus and not resources.tpu
+    if self._nursery is not None and bare and self._nursery.suits(environment):
+      with contextlib.suppress(ConnectionError):  # The nursery was killed.
+        return self._nursery.fork(environment, events)
+    return subprocess.Popen(
+      [sys.executable, '-m', 'callsheet.launch.worker', str(events)],
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      pass_fds=(events,),
+      env=environment,
+      start_new_session=True,
+    )
 
   def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
     thread = threading.Thread(target=target, args=args, daemon=True, name='processes')
@@ -172,11 +195,6 @@ class ProcessCrew:
           self._say(unit, line.decode(errors='replace').rstrip('\n'))
 
 
-def _kill_group(leader: int) -> None:
-  with contextlib.suppress(ProcessLookupError):
-    os.killpg(leader, signal.SIGKILL)
-
-
 def _close(stream: IO[bytes] | None) -> None:
   try:
     if stream is not None:
@@ -196,14 +214,15 @@ def _read_events(events: BinaryIO, report: Callable[[Event], None]) -> None:
 
 def _follow(
   unit: str,
-  process: subprocess.Popen[bytes],
+  process: _Process,
   readers: tuple[threading.Thread, ...],
   report: Callable[[Event], None],
 ) -> None:
   # What the process started goes with it. Until it is reaped its number stays its own.
-  with contextlib.suppress(ChildProcessError):  # `close` was here first.
+  # The nursery does that for a forked one; or `close` was here first.
+  with contextlib.suppress(ChildProcessError):
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    _kill_group(process.pid)
+    kill_group(process.pid)
   code = process.wait()
   for reader in readers:
     reader.join(1.0)

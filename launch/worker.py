@@ -1,4 +1,4 @@
-"""The process of one unit, started by the processes backend; not meant to be called.
+"""The process of one unit, of the processes backend; not meant to be called.
 
 It is told what to be in one pickle on its standard input, then which of its nodes to
 stop, a name a line. It tells what happens as pickled events on a pipe of its own. When
@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import threading
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from callsheet.launch.events import Event, Stopped
 from callsheet.launch.node import NodeLife
@@ -22,15 +22,24 @@ from callsheet.launch.orders import Orders
 
 
 def main() -> None:
-  """Lives until every node of the unit has stopped."""
+  """Of a process that was spawned with the number of its events' pipe."""
+  live(os.fdopen(os.dup(0), 'rb'), int(sys.argv[1]))
+
+
+def live(commands: BinaryIO, events_to: int) -> NoReturn:
+  """Lives until every node of the unit has stopped, then ends the process.
+
+  Args:
+    commands: what its standard input says from here on; that itself becomes empty.
+    events_to: the pipe that its events go to.
+  """
   # Ctrl-C and the terminal's hang-up are the launcher's to act upon.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   signal.signal(signal.SIGHUP, signal.SIG_IGN)
   faulthandler.enable()
   faulthandler.register(signal.SIGUSR1, all_threads=True)
-  events = os.fdopen(int(sys.argv[1]), 'wb', buffering=0)
+  events = os.fdopen(events_to, 'wb', buffering=0)
   os.set_inheritable(events.fileno(), False)
-  commands = os.fdopen(os.dup(0), 'rb')
   with open(os.devnull, 'rb') as nothing:
     os.dup2(nothing.fileno(), 0)
   orders: Orders = pickle.load(commands)

@@ -66,6 +66,9 @@ def _run(argv: list[str]) -> int:
 
   requirements.for_training()
   compilation.keep(os.environ)
+  # It computes nothing itself; without threads it can fork its nodes.
+  for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
+    os.environ.setdefault(name, '1')
   from callsheet.commands.run import run
 
   return run(argv)
