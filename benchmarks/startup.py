@@ -27,6 +27,7 @@ import os, sys, time
 from callsheet.commands import compilation, main
 
 compilation.keep(os.environ)
+main.stay_single(os.environ)
 from callsheet.programs import actor_learner
 
 class Noting(actor_learner.Recorder):

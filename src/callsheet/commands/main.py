@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 from callsheet.errors import CallsheetError, NodeFailed, UsageError
 
@@ -60,15 +60,25 @@ def _command(argv: list[str]) -> int:
   return command(rest)
 
 
+def stay_single(environment: MutableMapping[str, str]) -> None:
+  """Has numpy start no threads, before its import: without any, nodes can be forked.
+
+  Whoever has set its variables already is left alone.
+
+  Args:
+    environment: of this process; each node gets as many threads as it declares.
+  """
+  for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
+    environment.setdefault(name, '1')
+
+
 # Imported when asked for, and when everything is there: `callsheet help` needs no JAX.
 def _run(argv: list[str]) -> int:
   from callsheet.commands import compilation, requirements
 
   requirements.for_training()
   compilation.keep(os.environ)
-  # It computes nothing itself; without threads it can fork its nodes.
-  for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'MKL_NUM_THREADS'):
-    os.environ.setdefault(name, '1')
+  stay_single(os.environ)
   from callsheet.commands.run import run
 
   return run(argv)
