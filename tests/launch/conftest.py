@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -15,6 +17,8 @@ import pytest
 
 from callsheet.launch import Backend, Processes, backend_of
 from tests.launch.main import here
+
+ROOT = Path(__file__).parents[2]
 
 
 def _traces() -> tuple[set[int], set[str], set[str], set[object]]:
@@ -47,6 +51,40 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
   if request.param == 'processes':
     return Processes(log_directory=str(tmp_path / 'logs'))
   return backend_of(request.param)
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+  """Starts tests/launch/main.py, with one thread in it."""
+  (tmp_path / 'temp').mkdir()
+  processes: list[subprocess.Popen[str]] = []
+
+  def launched(*args: str, **options: object) -> subprocess.Popen[str]:
+    environment = {
+      **os.environ,
+      'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path]),
+      'OPENBLAS_NUM_THREADS': '1',
+      'OMP_NUM_THREADS': '1',
+      'MKL_NUM_THREADS': '1',
+    }
+    process = subprocess.Popen(
+      [sys.executable, '-m', 'tests.launch.main', str(tmp_path / 'logs'), *args],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      cwd=ROOT,
+      env=environment,
+      **options,
+    )
+    processes.append(process)
+    return process
+
+  yield launched
+  for process in processes:
+    process.kill()
+    process.wait()
+    if process.stdout:
+      process.stdout.close()
 
 
 def wait_for(

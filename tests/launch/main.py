@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 from callsheet.launch import Backend, Processes, Ssh, Threads, launch
 from tests.launch import services
@@ -18,11 +19,17 @@ def main() -> None:
 
 
 def chosen(backend: str, logs: str) -> Backend:
-  """'threads', 'processes', 'ssh' for this host, or 'ADDRESS,HOST,HOST,...'."""
+  """'threads', 'processes', 'ssh' for this host, or 'ADDRESS,HOST,HOST,...'.
+
+  Processes are spawned; those of 'forked' are forked if they may be, and those of
+  'threaded' from a launcher that has a thread.
+  """
   if backend == 'threads':
     return Threads(1.0)
-  if backend == 'processes':
-    return Processes(log_directory=logs)
+  if backend == 'threaded':
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+  if backend in ('processes', 'forked', 'threaded'):
+    return Processes(log_directory=logs, fork=backend != 'processes')
   if backend == 'ssh':
     return here(logs)
   address, *names = backend.split(',')

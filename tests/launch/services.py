@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
+import random
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Sequence
@@ -332,6 +335,43 @@ class Asking:
     print('the answer is', self._debugged.answer())
 
 
+class Witness:
+  """Writes down what its process has, then waits for the stop."""
+
+  def __init__(self, name: str, folder: str) -> None:
+    print(f'{name} was here', end='')
+    links = [os.path.join('/proc/self/fd', fd) for fd in os.listdir('/proc/self/fd')]
+    files = [os.path.basename(os.path.realpath(link)) for link in links]
+    seen = {
+      'pid': os.getpid(),
+      'parent': os.getppid(),
+      'group': os.getpgid(0),
+      'pipes': [file for file in files if file.startswith('pipe:')],
+      'environment': dict(os.environ),
+      'draws': [random.random(), np.random.random()],
+      'terminate': signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+    }
+    with open(os.path.join(folder, f'{name}.new'), 'w') as file:
+      json.dump(seen, file)
+    os.rename(file.name, os.path.join(folder, f'{name}.json'))
+
+  def run(self, stop: threading.Event) -> None:
+    stop.wait()
+
+
+class Leaving:
+  """Starts a process that would outlive it, and leaves without a word."""
+
+  def __init__(self, path: str) -> None:
+    self._path = path
+
+  def run(self) -> None:
+    child = subprocess.Popen(['sleep', '600'])
+    with open(self._path, 'w') as file:
+      file.write(str(child.pid))
+    os._exit(3)
+
+
 def ordered(path: str) -> Program:
   """Actors call a learner, which calls a replay: a stop has to follow the edges."""
   program = Program('ordered')
@@ -377,4 +417,25 @@ def killed(restart: bool = False) -> Program:
 def debugged() -> Program:
   program = Program('debugged')
   program.add('asking', Asking, program.add('debugged', Debugged))
+  return program
+
+
+def witnesses(folder: str, *settings: str) -> Program:
+  """Each setting is a variable of a witness, '' for none, or 'gpu'."""
+  program = Program('witnesses')
+  for index, setting in enumerate(settings):
+    if setting == 'gpu':
+      resources = Resources(gpus=1)
+    else:
+      variables = dict([setting.split('=')]) if setting else {}
+      resources = Resources(environment=variables)
+    restart = OnFailure(max_restarts=5, backoff=0.05)
+    node = Node(f'w{index}', resources=resources, restart=restart)
+    program.add(node, Witness, f'w{index}', folder)
+  return program
+
+
+def leaving(path: str) -> Program:
+  program = Program('leaving')
+  program.add('leaving', Leaving, path)
   return program

@@ -8,10 +8,8 @@ import pty
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -19,35 +17,10 @@ import pytest
 
 from tests.launch.conftest import wait_for
 
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def launched(tmp_path) -> Callable[..., subprocess.Popen[str]]:
-  """Starts tests/launch/main.py."""
-  (tmp_path / 'temp').mkdir()
-  processes: list[subprocess.Popen[str]] = []
-
-  def launched(*args: str, **options: object) -> subprocess.Popen[str]:
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])}
-    process = subprocess.Popen(
-      [sys.executable, '-m', 'tests.launch.main', str(tmp_path / 'logs'), *args],
-      stdout=subprocess.PIPE,
-      stderr=subprocess.STDOUT,
-      text=True,
-      cwd=ROOT,
-      env=environment,
-      **options,
-    )
-    processes.append(process)
-    return process
-
-  yield launched
-  for process in processes:
-    process.kill()
-    process.wait()
-    if process.stdout:
-      process.stdout.close()
+@pytest.fixture(params=['threads', 'processes', 'forked', 'ssh'])
+def name(request: pytest.FixtureRequest) -> str:
+  """Of a backend that tests/launch/main.py knows."""
+  return request.param
 
 
 def wait_for_nodes(process: subprocess.Popen[str], path: Path, count: int) -> None:
@@ -61,9 +34,9 @@ def wait_for_nodes(process: subprocess.Popen[str], path: Path, count: int) -> No
   wait_for(there)
 
 
-def test_interrupt_stops_in_order(backend, launched, tmp_path):
+def test_interrupt_stops_in_order(name, launched, tmp_path):
   path = tmp_path / 'closed'
-  process = launched(backend.name, 'ordered', str(path))
+  process = launched(name, 'ordered', str(path))
   wait_for_nodes(process, path, 5)
   process.send_signal(signal.SIGINT)
   output, _ = process.communicate(timeout=30)
@@ -73,9 +46,9 @@ def test_interrupt_stops_in_order(backend, launched, tmp_path):
   assert closed == ['actor', 'actor', 'learner', 'replay', 'counter']
 
 
-def test_terminate_stops_in_order(backend, launched, tmp_path):
+def test_terminate_stops_in_order(name, launched, tmp_path):
   path = tmp_path / 'closed'
-  process = launched(backend.name, 'ordered', str(path))
+  process = launched(name, 'ordered', str(path))
   wait_for_nodes(process, path, 5)
   process.terminate()
   process.communicate(timeout=30)
@@ -83,9 +56,9 @@ def test_terminate_stops_in_order(backend, launched, tmp_path):
   assert path.read_text().split()[-1] == 'counter'
 
 
-def test_second_interrupt_ends_at_once(backend, launched, tmp_path):
+def test_second_interrupt_ends_at_once(name, launched, tmp_path):
   path = tmp_path / 'stubborn'
-  process = launched(backend.name, 'stubborn', str(path))
+  process = launched(name, 'stubborn', str(path))
   wait_for_nodes(process, path, 1)
   process.send_signal(signal.SIGINT)
   time.sleep(1.0)
@@ -98,8 +71,9 @@ def test_second_interrupt_ends_at_once(backend, launched, tmp_path):
   assert time.monotonic() - begun < 8
 
 
-def test_killed_node_is_the_one_that_is_shown(launched):
-  process = launched('processes', 'killed')
+@pytest.mark.parametrize('name', ['processes', 'forked'])
+def test_killed_node_is_the_one_that_is_shown(launched, name):
+  process = launched(name, 'killed')
   output, _ = process.communicate(timeout=60)
   assert process.returncode == 1
   last = output[output.rindex('NodeFailed') :]
@@ -116,12 +90,13 @@ def test_killed_node_kills_the_process_of_the_threads(launched):
     shutil.rmtree(folder)
 
 
-def test_processes_die_with_their_killed_parent(launched, tmp_path):
+@pytest.mark.parametrize(('name', 'count'), [('processes', 5), ('forked', 6)])
+def test_processes_die_with_their_killed_parent(launched, tmp_path, name, count):
   path = tmp_path / 'closed'
-  process = launched('processes', 'ordered', str(path))
+  process = launched(name, 'ordered', str(path))
   wait_for_nodes(process, path, 5)
   children = psutil.Process(process.pid).children(recursive=True)
-  assert len(children) == 5
+  assert len(children) == count
   process.kill()
   process.wait()
   _gone, alive = psutil.wait_procs(children, timeout=10)
