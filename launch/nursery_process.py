@@ -16,8 +16,6 @@ import traceback
 from collections.abc import Mapping
 from typing import NoReturn
 
-from callsheet.launch import worker
-
 # Held back from before the fork until the nursery has its own answers to them.
 SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
 
@@ -27,6 +25,9 @@ def tend(launchers: socket.socket, requests: socket.socket) -> NoReturn:
   code = 1
   try:
     launchers.close()
+    # Once for all units. `python -m` warns where a package has imported its module.
+    import callsheet.launch.worker  # noqa: F401
+
     _leave_launcher(requests.fileno())
     with selectors.DefaultSelector() as selector:
       selector.register(requests, selectors.EVENT_READ)
@@ -109,6 +110,8 @@ def _live(stdin: int, stdout: int, events: int) -> NoReturn:
     os.close(stdin)
     os.close(stdout)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, closefd=False), _text(1), _text(2)
+    from callsheet.launch import worker
+
     sys.argv[:] = [worker.__file__]
     commands = os.fdopen(os.dup(0), 'rb')
     _take_on(pickle.load(commands))

@@ -44,10 +44,11 @@ class Processes:
       that is kept only if the program fails.
     echo: whether output goes to the terminal too, with the node's name before it.
     deadline: seconds for a call that names none; None to wait for ever.
-    fork: whether units may start as forks, with their modules as the launcher has them:
-      a second sooner, and in shared memory. It takes a launcher of one thread (set
-      OPENBLAS_NUM_THREADS=1 before numpy is imported) in which JAX has not computed
-      yet, and a unit whose environment is the launcher's, without accelerators.
+    fork: whether units may start as forks, with modules as the launcher has them: a
+      second sooner, and in shared memory. That takes a launcher with one thread in
+      which JAX has not computed, and a unit without accelerators whose environment is
+      the launcher's; for both, set OMP_NUM_THREADS, OPENBLAS_NUM_THREADS and
+      MKL_NUM_THREADS to 1 before numpy is imported, as `callsheet run` does.
   """
 
   log_directory: str | None = None
