@@ -13,8 +13,11 @@ import socket
 import stat
 import sys
 import traceback
-from collections.abc import Mapping
-from typing import NoReturn
+from collections.abc import Callable, Mapping
+from typing import BinaryIO, NoReturn
+
+# As `worker.live`.
+Live = Callable[[BinaryIO, int], NoReturn]
 
 # Held back from before the fork until the nursery has its own answers to them.
 SIGNALS = (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)
@@ -25,13 +28,13 @@ def tend(launchers: socket.socket, requests: socket.socket) -> NoReturn:
   code = 1
   try:
     launchers.close()
-    # Once for all units. `python -m` warns where a package has imported its module.
-    import callsheet.launch.worker  # noqa: F401
+    # Here, for `python -m` warns of a module that its package has imported.
+    from callsheet.launch import worker
 
     _leave_launcher(requests.fileno())
     with selectors.DefaultSelector() as selector:
       selector.register(requests, selectors.EVENT_READ)
-      while _tend_once(selector, requests):
+      while _tend_once(selector, requests, worker.live):
         pass
     code = 0
   except BrokenPipeError:  # The launcher is gone.
@@ -66,7 +69,9 @@ def _leave_launcher(requests: int) -> None:
   gc.freeze()
 
 
-def _tend_once(selector: selectors.BaseSelector, requests: socket.socket) -> bool:
+def _tend_once(
+  selector: selectors.BaseSelector, requests: socket.socket, live: Live
+) -> bool:
   """Does what there is to do; False once the launcher has closed its end."""
   for key, _ in selector.select():
     if key.fileobj is requests:
@@ -82,7 +87,7 @@ def _tend_once(selector: selectors.BaseSelector, requests: socket.socket) -> boo
         if not pid:
           selector.close()
           requests.close()
-          _live(*files)
+          _live(live, *files)
         # Here too: whoever is told of the process may kill its group at once.
         with contextlib.suppress(OSError):
           os.setpgid(pid, pid)
@@ -101,7 +106,7 @@ def _tend_once(selector: selectors.BaseSelector, requests: socket.socket) -> boo
   return True
 
 
-def _live(stdin: int, stdout: int, events: int) -> NoReturn:
+def _live(live: Live, stdin: int, stdout: int, events: int) -> NoReturn:
   """The life of a unit's process."""
   try:
     os.setpgid(0, 0)
@@ -110,12 +115,10 @@ def _live(stdin: int, stdout: int, events: int) -> NoReturn:
     os.close(stdin)
     os.close(stdout)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0, closefd=False), _text(1), _text(2)
-    from callsheet.launch import worker
-
-    sys.argv[:] = [worker.__file__]
+    sys.argv[:] = ['callsheet.launch.worker']
     commands = os.fdopen(os.dup(0), 'rb')
     _take_on(pickle.load(commands))
-    worker.live(commands, events)
+    live(commands, events)
   except BaseException:
     traceback.print_exc()
   finally:
