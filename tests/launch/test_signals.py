@@ -17,6 +17,7 @@ import pytest
 
 from tests.launch.conftest import wait_for
 
+
 @pytest.fixture(params=['threads', 'processes', 'forked', 'ssh'])
 def name(request: pytest.FixtureRequest) -> str:
   """Of a backend that tests/launch/main.py knows."""
