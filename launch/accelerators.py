@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import math
-import os
 from collections.abc import Mapping
 
 from callsheet.errors import UsageError
@@ -64,8 +63,3 @@ def allot(plan: Plan, environment: Mapping[str, str]) -> dict[str, dict[str, str
       mine, left[name] = left[name][:count], left[name][count:]
       given.setdefault(unit, {})[name] = ','.join(mine)
   return given
-
-
-def allotted(plan: Plan) -> dict[str, dict[str, str]]:
-  """See `allot`, for this process's own environment."""
-  return allot(plan, os.environ)

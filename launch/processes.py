@@ -23,6 +23,7 @@ from typing import IO, BinaryIO, TypeAlias
 import cloudpickle
 
 from callsheet.errors import UsageError
+from callsheet.launch.accelerators import allot
 from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.launch.events import Event, Exited, Failed
 from callsheet.launch.local import local_book
@@ -69,6 +70,7 @@ class ProcessCrew:
     self, plan: Plan, options: Processes, say: Callable[[str, str], None]
   ) -> None:
     self._units = plan.units()
+    self._accelerators = allot(plan, os.environ)
     self._options, self._say = options, say
     self._processes: dict[str, _Process] = {}
     self._threads: list[threading.Thread] = []
@@ -90,6 +92,7 @@ class ProcessCrew:
     nodes = self._units[unit]
     resources = unit_resources(tuple(node.resources for node in nodes))
     environment = process_environment(resources, os.environ)
+    environment.update(self._accelerators.get(unit, {}))
     path = [os.path.abspath(entry) for entry in sys.path]
     environment['PYTHONPATH'] = os.pathsep.join(path)
     environment['PYTHONUNBUFFERED'] = '1'

@@ -53,6 +53,16 @@ class Greeter:
     return f'hello {name}'
 
 
+class Seeing:
+  """Tells a variable of its process's environment."""
+
+  def __init__(self, variable: str) -> None:
+    self._variable = variable
+
+  def value(self) -> str | None:
+    return os.environ.get(self._variable)
+
+
 class Caller:
   """Greets once and is done."""
 

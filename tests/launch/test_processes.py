@@ -109,6 +109,28 @@ def test_declared_environment_comes_last():
   assert environment['MINE'] == '1'
 
 
+def test_each_unit_sees_its_own_gpus(tmp_path, monkeypatch):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '4,5,6')
+  program = Program('accelerated')
+  seen = {}
+  for name, gpus in (('first', 2), ('second', 1), ('none', 0)):
+    node = Node(name, resources=Resources(gpus=gpus))
+    seen[name] = program.add(node, services.Seeing, 'CUDA_VISIBLE_DEVICES')
+  with start(program, 'processes') as running:
+    found = {name: running.client(node).value() for name, node in seen.items()}
+  assert found == {'first': '4,5', 'second': '6', 'none': ''}
+
+
+def test_more_gpus_than_there_are(monkeypatch):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
+  program = Program('accelerated')
+  program.add(Node('greeter', resources=Resources(gpus=2)), services.Greeter)
+  with pytest.raises(
+    UsageError, match=r'needs 2 GPUs \(greeter 2\), this machine has 1'
+  ):
+    launch(program, 'processes')
+
+
 def test_colocated_nodes_add_up_what_they_need():
   both = unit_resources((Resources(cpus=1, gpus=1), Resources(cpus=2)))
   assert (both.cpus, both.gpus) == (3, 1)

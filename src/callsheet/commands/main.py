@@ -85,6 +85,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _launch(argv: list[str]) -> int:
+  stay_single(os.environ)
   from callsheet.commands.launch_program import launch_program
 
   return launch_program(argv)
