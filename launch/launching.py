@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from callsheet.errors import UsageError
 from callsheet.launch.crew import Backend
+from callsheet.launch.launchpad.backend import Launchpad
 from callsheet.launch.processes import Processes
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
@@ -21,7 +22,7 @@ from callsheet.programs.plan import Plan
 from callsheet.programs.program import Program
 
 BACKENDS: Mapping[str, Callable[..., Backend]] = MappingProxyType(
-  {'processes': Processes, 'ssh': Ssh, 'threads': Threads}
+  {'launchpad': Launchpad, 'processes': Processes, 'ssh': Ssh, 'threads': Threads}
 )
 
 

@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from io import FileIO
 from typing import BinaryIO
 
 from callsheet.errors import UsageError
@@ -60,12 +61,20 @@ class Logs:
     """Copies what a process prints, until it ends."""
     with open(self.path(unit), 'ab', buffering=0) as log:
       for line in output:
+        self.take(unit, line, log)
+
+  def take(self, unit: str, line: bytes, log: BinaryIO | FileIO | None = None) -> None:
+    """Takes in one line that a unit printed; `log` is its file if that is open."""
+    if log is None:
+      with open(self.path(unit), 'ab', buffering=0) as log:
         log.write(line)
-        text = line.decode(errors='replace').rstrip('\n')
-        if text.strip():
-          self._last[unit] = text
-        if self._echo:
-          self._say(unit, text)
+    else:
+      log.write(line)
+    text = line.decode(errors='replace').rstrip('\n')
+    if text.strip():
+      self._last[unit] = text
+    if self._echo:
+      self._say(unit, text)
 
   def last_line(self, unit: str) -> str:
     """What the unit's process printed last."""

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from callsheet.launch import Backend, Processes, backend_of
+from callsheet.launch.launchpad import Launchpad
 from tests.launch.main import here
 
 ROOT = Path(__file__).parents[2]
@@ -43,11 +44,16 @@ def nothing_left() -> Iterator[None]:
   )
 
 
-@pytest.fixture(params=['threads', 'processes', 'ssh'])
+@pytest.fixture(params=['threads', 'processes', 'ssh', 'launchpad'])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
   """Every launch backend that runs on this machine alone."""
   if request.param == 'ssh':
     return here(str(tmp_path / 'logs'))
+  if request.param == 'launchpad':
+    pytest.importorskip(
+      'launchpad', reason='dm-launchpad is not installed: it needs Python 3.10'
+    )
+    return Launchpad(log_directory=str(tmp_path / 'logs'))
   if request.param == 'processes':
     return Processes(log_directory=str(tmp_path / 'logs'))
   return backend_of(request.param)

@@ -6,6 +6,7 @@ import sys
 import threading
 
 from callsheet.launch import Backend, Processes, Ssh, Threads, launch
+from callsheet.launch.launchpad import Launchpad
 from tests.launch import services
 from tests.launch.hosts import Hosts
 
@@ -19,7 +20,7 @@ def main() -> None:
 
 
 def chosen(backend: str, logs: str) -> Backend:
-  """'threads', 'processes', 'ssh' for this host, or 'ADDRESS,HOST,HOST,...'.
+  """A backend's name ('ssh' for this host), or 'ADDRESS,HOST,HOST,...'.
 
   Processes are spawned; those of 'forked' are forked if they may be, and those of
   'threaded' from a launcher that has a thread.
@@ -32,6 +33,8 @@ def chosen(backend: str, logs: str) -> Backend:
     return Processes(log_directory=logs, fork=backend != 'processes')
   if backend == 'ssh':
     return here(logs)
+  if backend == 'launchpad':
+    return Launchpad(log_directory=logs)
   address, *names = backend.split(',')
   return Ssh(
     tuple(names), Hosts.command, address=address, log_directory=logs, silence=6.0
