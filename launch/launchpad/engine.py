@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 
+from callsheet.launch.accelerators import allotted
 from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.launch.launchpad.groups import labels
 from callsheet.launch.launchpad.lifeline import Lifeline
@@ -35,6 +37,9 @@ class LaunchpadEngine:
     terminal: likewise.
     logs: get what the units print.
     folder: a private one for the lifeline; removed in the end.
+
+  Raises:
+    UsageError: this machine has fewer accelerators than the plan needs.
   """
 
   def __init__(
@@ -43,6 +48,7 @@ class LaunchpadEngine:
     self._plan, self._logs, self._folder = plan, logs, folder
     self._launch_type, self._terminal = launch_type, terminal
     self._labels = labels(plan)
+    self._given = allotted(plan)
     self._due: set[str] = set()
     self._path = os.path.join(folder, 'lifeline')
     self._lifeline = Lifeline(self._path, self._describe)
@@ -51,6 +57,8 @@ class LaunchpadEngine:
 
   def start(self, unit: str, ticket: Ticket, ended: Callable[[str], None]) -> None:
     """See `Engine.start`."""
+    environment = {**ticket.environment, **self._given.get(unit, {})}
+    ticket = dataclasses.replace(ticket, environment=environment)
     self._lifeline.expect(unit, ticket, ended)
     if self._process is not None:
       self._launch([unit])
