@@ -15,6 +15,7 @@ from callsheet.launch.launchpad.backend import require_launchpad
 from callsheet.launch.launchpad.groups import labels
 from callsheet.programs.plan import Plan
 from callsheet.programs.program import Program
+from callsheet.programs.resources import Never
 
 
 def as_launchpad(program: Program | Plan, *, deadline: float | None = 60.0) -> Any:
@@ -56,7 +57,8 @@ def as_launchpad(program: Program | Plan, *, deadline: float | None = 60.0) -> A
     label = f'{label}_'
   supervisor = lp.PyNode(supervise, cloudpickle.dumps(plan), path, deadline)
   compiled.add_node(supervisor, label=label)
-  add_workers(compiled, units, path)
+  restarting = {n.unit for n in plan.nodes if not isinstance(n.restart, Never)}
+  add_workers(compiled, units, path, restarting)
   return compiled
 
 

@@ -31,6 +31,7 @@ S = TypeVar('S')
 _CARRY = 'callsheet_carry'
 _AGAIN = 0.1  # seconds before a node that is not there yet is looked for again
 _PREFIX = 'grpc://'
+_KINDS = {'DEADLINE_EXCEEDED': DeadlineExceeded, 'UNAVAILABLE': Unavailable}
 
 
 def array_proof(make: Callable[P, S]) -> Callable[P, S]:
@@ -178,8 +179,7 @@ def _ask(peer: Foreign, method: Callable[..., Any], *args: Any, **kwargs: Any) -
   try:
     return method(*args, **kwargs)
   except StatusNotOk as error:
-    code = str(getattr(error, 'code', ''))
-    kind = {'4': DeadlineExceeded, '14': Unavailable}.get(code, RemoteError)
+    kind = _KINDS.get(getattr(getattr(error, 'code', None), 'name', ''), RemoteError)
     raise kind(f'{peer!r}: {error}', peer._where) from error
 
 

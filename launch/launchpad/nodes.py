@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import launchpad as lp
@@ -36,11 +36,12 @@ class WorkerNode(Node):  # type: ignore[misc]
   Args:
     unit: its name.
     lifeline: path of the socket where it gets its ticket.
+    restarts: whether a node of it has a restart policy.
   """
 
-  def __init__(self, unit: str, lifeline: str) -> None:
+  def __init__(self, unit: str, lifeline: str, restarts: bool = False) -> None:
     super().__init__()
-    self.unit, self.lifeline = unit, lifeline
+    self.unit, self.lifeline, self.restarts = unit, lifeline, restarts
 
   def create_handle(self) -> NoHandle:
     """See Launchpad's `Node`."""
@@ -50,6 +51,12 @@ class WorkerNode(Node):  # type: ignore[misc]
   def to_executables(nodes: Sequence[WorkerNode], label: str, context: Any) -> Any:
     """Commands of their own: Launchpad's would import TensorFlow in each process."""
     if context.launch_type in _THREADS:
+      for node in nodes:
+        if node.restarts:
+          raise UsageError(
+            f'{node.unit!r} has a restart policy, and a thread of Launchpad can not be '
+            "restarted: take launch_type='local_mp', or restart=Never()"
+          )
       return [functools.partial(in_thread, n.lifeline, n.unit) for n in nodes]
     if context.launch_type not in _PROCESSES:
       raise UsageError(f'workers of ours do not run as {context.launch_type.value!r}')
@@ -66,13 +73,20 @@ class WorkerNode(Node):  # type: ignore[misc]
     ]
 
 
-def add_workers(program: Any, units: Mapping[str, str], lifeline: str) -> None:
+def add_workers(
+  program: Any,
+  units: Mapping[str, str],
+  lifeline: str,
+  restarting: Collection[str] = (),
+) -> None:
   """Puts workers into a Launchpad program.
 
   Args:
     program: the `lp.Program`.
     units: the label, Launchpad's group, of each unit.
     lifeline: path of the socket where they get their tickets.
+    restarting: units with restart policies.
   """
   for unit, label in units.items():
-    program.add_node(WorkerNode(unit, lifeline), label=label)
+    node = WorkerNode(unit, lifeline, unit in restarting)
+    program.add_node(node, label=label)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import launchpad as lp
 
-from callsheet.errors import NodeFailed
 from callsheet.launch.launching import start
 from callsheet.launch.launchpad.lifeline import Lifeline
 from callsheet.launch.remote.crew import RemoteCrew
@@ -36,11 +35,8 @@ def supervise(plan: bytes, path: str, deadline: float | None) -> None:
   """
   try:
     with start(pickle.loads(plan), Joined(path, deadline)) as running:
-      while not lp.wait_for_stop(_LOOK) and not running.wait(0.0):
+      while not lp.wait_for_stop(0.0) and not running.wait(_LOOK):
         pass
-  except NodeFailed as failure:
-    print(f'callsheet: {failure}', file=sys.stderr, flush=True)
-    raise
   finally:
     if not lp.wait_for_stop(0.0):
       lp.stop()

@@ -105,19 +105,24 @@ class Closing:
       file.write('closed\n')
 
 
-def compiled(path: str) -> Any:
-  """A program of ours with a node that needs two restarts, beside a node of theirs."""
+def compiled(path: str, restarting: bool = False) -> Any:
+  """A program of ours beside a node of theirs."""
   import launchpad as lp
 
   program = Program('compiled')
   tally = program.add('tally', Tally)
-  phoenix = Node('phoenix', restart=OnFailure(max_restarts=3, backoff=0.05))
-  program.add(phoenix, Notes, tally, 2)
+  restart = OnFailure(max_restarts=3, backoff=0.05) if restarting else None
+  program.add(Node('phoenix', restart=restart), Notes, tally, 2 if restarting else 0)
   program.add('held', Forever, 'held', path)
   program.add(Node('watcher', ends_program=True), Watcher, tally, 1)
   theirs = as_launchpad(program)
   theirs.add_node(lp.CourierNode(Patient, path), label='patient')
   return theirs
+
+
+def phoenix(path: str) -> Any:
+  """The same with a node that needs two restarts."""
+  return compiled(path, restarting=True)
 
 
 class Notes(Phoenix):

@@ -54,11 +54,24 @@ def theirs(
   try:
     yield process
   finally:
-    children = psutil.Process(process.pid).children(recursive=True)
+    children = []
+    if process.poll() is None:
+      children = psutil.Process(process.pid).children(recursive=True)
+      process.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+      process.wait(15)
     with contextlib.suppress(ProcessLookupError):
       os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     psutil.wait_procs(children, timeout=10)
+
+
+def patiently(condition: Callable[[], bool]) -> None:
+  """Several processes import TensorFlow before it can come true."""
+  until = time.monotonic() + 60
+  while not condition():
+    assert time.monotonic() < until
+    time.sleep(0.05)
 
 
 @needs_launchpad
@@ -74,10 +87,13 @@ def test_our_service_in_their_program(launch_type, tmp_path):
 
 @needs_launchpad
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize('launch_type', ['local_mp', 'local_mt'])
-def test_a_compiled_program_ends_theirs_too(launch_type, tmp_path):
+@pytest.mark.parametrize(
+  ('name', 'launch_type'),
+  [('compiled', 'local_mp'), ('compiled', 'local_mt'), ('phoenix', 'local_mp')],
+)
+def test_a_compiled_program_ends_theirs_too(name, launch_type, tmp_path):
   path = tmp_path / 'seen'
-  with theirs('compiled', launch_type, path) as process:
+  with theirs(name, launch_type, path) as process:
     assert process.wait(60) == 0
   assert sorted(path.read_text().splitlines()) == ['held', 'told']
 
@@ -88,7 +104,7 @@ def test_their_ctrl_c_stops_a_compiled_program_in_order(tmp_path):
   path = tmp_path / 'closed'
   with theirs('plain', 'local_mp', path) as process:
     started = Path(f'{path}.started')
-    wait_for(lambda: started.exists() and len(started.read_text()) == 5)
+    patiently(lambda: started.exists() and len(started.read_text()) == 5)
     os.killpg(process.pid, signal.SIGINT)
     process.wait(60)
   closed = path.read_text().split()
@@ -100,11 +116,11 @@ def test_their_ctrl_c_stops_a_compiled_program_in_order(tmp_path):
 def test_their_running_nodes_called_from_ours(tmp_path):
   path = tmp_path / 'addresses'
   with theirs('couriers', 'local_mp', path):
-    wait_for(path.exists)
-    wait_for(lambda: path.read_text().endswith('\n'))
+    patiently(lambda: path.exists() and path.read_text().endswith('\n'))
     bare, proof = path.read_text().split()
     program = Program('calls')
     tally = program.add('tally', services.Tally)
+    program.add('hold', services.Forever, 'hold', str(tmp_path / 'closed'))
     program.add('caller', Caller, foreign(f'grpc://{bare}'), foreign(proof), tally)
     with start(program, 'processes') as running:
       wait_for(lambda: running.wait(0.02) or len(running.client(tally).notes()) == 8)
@@ -176,10 +192,8 @@ def test_their_class_in_our_program(tmp_path):
   program.add(Node('asker', ends_program=True), adopt(Asker), arrays, str(path))
   program.add('patient', adopt(Patient), str(path))
   program.add('deaf', adopt(Deaf))
-  begun = time.monotonic()
   launch(program, 'processes')
   assert sorted(path.read_text().splitlines()) == ['[0, 2000, 4000, 12] True', 'told']
-  assert time.monotonic() - begun < 50
 
 
 @needs_launchpad
@@ -234,7 +248,7 @@ def test_logs_and_a_killed_node(tmp_path, capfd):
   chatty = (tmp_path / 'logs' / 'bad.log').read_text()
   assert 'one line\nanother [victim] line\n' in chatty
   assert '[bad]' not in chatty and '\x1b' not in chatty
-  assert 'one line' in capfd.readouterr().out
+  assert 'one line' in capfd.readouterr().err
 
 
 class Chatty:
