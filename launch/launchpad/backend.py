@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from callsheet.errors import UsageError
+from callsheet.launch.accelerators import allotted
 from callsheet.launch.launchpad.engine import LaunchpadEngine
 from callsheet.launch.launchpad.groups import described, labels, worker_pools
 from callsheet.launch.remote.crew import RemoteCrew
@@ -72,10 +71,10 @@ class Launchpad:
     require_launchpad()
     if self.launch_type == 'vertex_ai':
       raise UsageError(_no_vertex_ai())
+    given = allotted(plan)
     logs = Logs(self.log_directory, plan.name, say, self.echo)
-    folder = tempfile.mkdtemp(prefix='callsheet-')
+    engine = LaunchpadEngine(plan, self.launch_type, self.terminal, logs, given)
     try:
-      engine = LaunchpadEngine(plan, self.launch_type, self.terminal, logs, folder)
       return RemoteCrew(
         plan,
         engine,
@@ -85,7 +84,7 @@ class Launchpad:
         silence=self.silence,
       )
     except BaseException:
-      shutil.rmtree(folder, ignore_errors=True)
+      engine.close(failed=False)
       raise
 
   def dry_run(self, plan: Plan) -> str:

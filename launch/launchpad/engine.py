@@ -11,10 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from callsheet.launch.accelerators import allotted
 from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.launch.launchpad.groups import labels
 from callsheet.launch.launchpad.lifeline import Lifeline
@@ -36,21 +36,23 @@ class LaunchpadEngine:
     launch_type: Launchpad's name of it.
     terminal: likewise.
     logs: get what the units print.
-    folder: a private one for the lifeline; removed in the end.
-
-  Raises:
-    UsageError: this machine has fewer accelerators than the plan needs.
+    given: variables of each unit that has accelerators; see `accelerators.allot`.
   """
 
   def __init__(
-    self, plan: Plan, launch_type: str, terminal: str, logs: Logs, folder: str
+    self,
+    plan: Plan,
+    launch_type: str,
+    terminal: str,
+    logs: Logs,
+    given: Mapping[str, Mapping[str, str]],
   ) -> None:
-    self._plan, self._logs, self._folder = plan, logs, folder
+    self._plan, self._logs, self._given = plan, logs, given
+    self._folder = tempfile.mkdtemp(prefix='callsheet-')
     self._launch_type, self._terminal = launch_type, terminal
     self._labels = labels(plan)
-    self._given = allotted(plan)
     self._due: set[str] = set()
-    self._path = os.path.join(folder, 'lifeline')
+    self._path = os.path.join(self._folder, 'lifeline')
     self._lifeline = Lifeline(self._path, self._describe)
     self._process: subprocess.Popen[bytes] | None = None
     self._threads: list[threading.Thread] = []

@@ -15,7 +15,16 @@ from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.programs import Program
 
-HEAVY = {'jax', 'tensorflow', 'matplotlib', 'gymnasium', 'orbax', 'rich', 'haiku'}
+HEAVY = {
+  'gymnasium',
+  'haiku',
+  'jax',
+  'launchpad',
+  'matplotlib',
+  'orbax',
+  'rich',
+  'tensorflow',
+}
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,8 @@ HEAVY = {'jax', 'tensorflow', 'matplotlib', 'gymnasium', 'orbax', 'rich', 'haiku
     ('callsheet', set()),
     ('callsheet.commands.main', set()),
     ('callsheet.launch.worker', set()),
+    ('callsheet.launch.launchpad.entry', set()),
+    ('callsheet.launch.launchpad.launcher', set()),
     ('callsheet.launch.worker, callsheet.nodes.counter', set()),
     ('callsheet.launch.worker, callsheet.nodes.recorder', set()),
     ('callsheet.launch.worker, callsheet.nodes.reverb_replay', set()),

@@ -323,6 +323,7 @@ def needing(resources: Resources) -> Program:
   return program
 
 
+@needs_launchpad
 @pytest.mark.parametrize(
   ('backend', 'program', 'message'),
   [
@@ -330,6 +331,11 @@ def needing(resources: Resources) -> Program:
     (Launchpad(terminal='vt100'), many_kinds(2), r"no terminal 'vt100'; .*xterm"),
     (Launchpad('local_mt'), restarting(), r"'phoenix' has OnFailure.*can not be rest"),
     (Launchpad(), needing(Resources(hosts=2)), r"'greedy' asks for 2 hosts"),
+    (
+      Launchpad(),
+      needing(Resources(gpus=99)),
+      r"'needing' needs 99 GPUs \(greedy 99\), this machine has",
+    ),
     (Launchpad(), needing(Resources(cpus=9999)), r"'greedy' asks for 9999 cpus; this"),
   ],
 )
