@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -25,10 +26,12 @@ def main() -> None:
   from callsheet.launch.launchpad.nodes import add_workers
 
   managers = []
+  lifeline = ''
   for line in sys.stdin:
     asked = json.loads(line)
+    lifeline = asked['lifeline']
     program = lp.Program(asked['program'])
-    add_workers(program, asked['units'], asked['lifeline'])
+    add_workers(program, asked['units'], lifeline)
     managers.append(
       lp.launch(
         program, launch_type=asked['launch_type'], terminal=asked['terminal'] or None
@@ -43,7 +46,8 @@ def main() -> None:
   waiting = threading.Thread(target=drain, daemon=True)
   waiting.start()
   waiting.join(_DRAIN)
-  sys.stdout.flush()
+  if lifeline:  # Its own launcher may have been killed, and can't any more.
+    shutil.rmtree(os.path.dirname(lifeline), ignore_errors=True)
   # Not by returning: Launchpad would wait for its workers once more.
   os.killpg(0, signal.SIGKILL)
 

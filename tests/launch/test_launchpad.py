@@ -251,6 +251,30 @@ def test_logs_and_a_killed_node(tmp_path, capfd):
   assert 'one line' in capfd.readouterr().err
 
 
+@needs_launchpad
+@pytest.mark.timeout(120)
+def test_nothing_outlives_a_launcher_that_is_killed(tmp_path):
+  path, temporary = tmp_path / 'closed', tmp_path / 'temp'
+  temporary.mkdir()
+  python_path = os.pathsep.join([str(ROOT), *sys.path])
+  environment = {**os.environ, 'PYTHONPATH': python_path, 'TMPDIR': str(temporary)}
+  command = ['-m', 'tests.launch.main', str(tmp_path / 'logs'), 'launchpad', 'ordered']
+  process = subprocess.Popen(
+    [sys.executable, *command, str(path)], cwd=ROOT, env=environment
+  )
+  try:
+    started = Path(f'{path}.started')
+    patiently(lambda: started.exists() and len(started.read_text()) == 5)
+    children = psutil.Process(process.pid).children(recursive=True)
+  finally:
+    process.kill()
+    process.wait()
+  assert len(children) > 5
+  _gone, alive = psutil.wait_procs(children, timeout=15)
+  assert not alive
+  assert not list(temporary.glob('callsheet-*'))
+
+
 class Chatty:
   def __init__(self) -> None:
     print('one line')
