@@ -171,8 +171,9 @@ def test_stops_callers_before_those_they_call(backend, tmp_path):
   path = tmp_path / 'closed'
   program = services.ordered(str(path))
   with start(program, backend) as running:
-    assert running.client('learner').ping() == 'learner'
-    assert running.client('actor/1').ping() == 'actor'
+    # Not every engine starts those that are called before their callers.
+    for node in ('counter', 'replay', 'learner', 'actor/0', 'actor/1'):
+      assert running.client(node).ping() == node.partition('/')[0]
   closed = path.read_text().split()
   assert closed == ['actor', 'actor', 'learner', 'replay', 'counter']
 
