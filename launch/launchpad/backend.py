@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from callsheet.errors import UsageError
-from callsheet.launch.accelerators import allotted
+from callsheet.launch.accelerators import allot
 from callsheet.launch.launchpad.engine import LaunchpadEngine
 from callsheet.launch.launchpad.groups import described, labels, worker_pools
 from callsheet.launch.remote.crew import RemoteCrew
@@ -71,7 +71,7 @@ class Launchpad:
     require_launchpad()
     if self.launch_type == 'vertex_ai':
       raise UsageError(_no_vertex_ai())
-    given = allotted(plan)
+    given = allot(plan, os.environ)
     logs = Logs(self.log_directory, plan.name, say, self.echo)
     engine = LaunchpadEngine(plan, self.launch_type, self.terminal, logs, given)
     try:
