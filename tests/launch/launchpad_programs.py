@@ -14,7 +14,15 @@ import numpy as np
 
 from callsheet import Node, OnFailure, Program
 from callsheet.launch.launchpad import array_proof, as_launchpad, service_node
-from tests.launch.services import Forever, Phoenix, Tally, Watcher, ordered
+from tests.launch.services import (
+  Forever,
+  Phoenix,
+  Tally,
+  Watcher,
+  ordered,
+  started,
+  wait_until_started,
+)
 
 
 class Arrays:
@@ -45,6 +53,7 @@ class Asker:
     futures = [self._arrays.futures.double(np.full(1000, i)) for i in range(3)]
     sums = [int(future.result().sum()) for future in futures]
     sums.append(int(self._arrays.scaled({'a': np.arange(4)}, by=2)['a'].sum()))
+    wait_until_started(self._path, 1)
     lp.stop()
     stopped = lp.wait_for_stop(20.0)
     with open(self._path, 'a') as file:
@@ -60,6 +69,7 @@ class Patient:
   def run(self) -> None:
     import launchpad as lp
 
+    started(self._path)
     while not lp.wait_for_stop(0.05):
       pass
     assert lp.stop_event().is_set()
@@ -98,6 +108,7 @@ class Closing:
     self._path = path
 
   def run(self, stop: threading.Event) -> None:
+    started(self._path)
     stop.wait()
 
   def close(self) -> None:
@@ -112,7 +123,8 @@ def compiled(path: str, restarting: bool = False) -> Any:
   program = Program('compiled')
   tally = program.add('tally', Tally)
   restart = OnFailure(max_restarts=3, backoff=0.05) if restarting else None
-  program.add(Node('phoenix', restart=restart), Notes, tally, 2 if restarting else 0)
+  failures = 2 if restarting else 0
+  program.add(Node('phoenix', restart=restart), Notes, tally, failures, path)
   program.add('held', Forever, 'held', path)
   program.add(Node('watcher', ends_program=True), Watcher, tally, 1)
   theirs = as_launchpad(program)
@@ -126,10 +138,15 @@ def phoenix(path: str) -> Any:
 
 
 class Notes(Phoenix):
-  """Fails in its first lives, then notes that it did not."""
+  """Fails in its first lives, then notes that it did not, once two others run."""
+
+  def __init__(self, tally: Tally, failures: int, path: str) -> None:
+    super().__init__(tally, failures)
+    self._path = path
 
   def run(self) -> None:
     super().run()
+    wait_until_started(self._path, 2)
     self._tally.note('alive')
 
 

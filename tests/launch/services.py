@@ -217,7 +217,7 @@ class Forever:
     self._name, self._path = name, path
 
   def run(self, stop: threading.Event) -> None:
-    _started(self._path)
+    started(self._path)
     stop.wait()
 
   def ping(self) -> str:
@@ -231,9 +231,20 @@ class Forever:
       file.write(f'{self._name}\n')
 
 
-def _started(path: str) -> None:
+def started(path: str) -> None:
+  """Notes that a node has begun to run."""
   with open(f'{path}.started', 'a') as file:
     file.write('.')
+
+
+def wait_until_started(path: str, count: int) -> None:
+  """Waits for so many nodes: one that is stopped before it runs notes nothing."""
+  until = time.monotonic() + 60
+  while not (
+    os.path.exists(f'{path}.started') and os.path.getsize(f'{path}.started') >= count
+  ):
+    assert time.monotonic() < until
+    time.sleep(0.02)
 
 
 class Spinner:
@@ -251,7 +262,7 @@ class Stubborn(Spinner):
     self._path = path
 
   def run(self) -> None:
-    _started(self._path)
+    started(self._path)
     super().run()
 
   def close(self) -> None:
