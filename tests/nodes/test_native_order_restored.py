@@ -18,6 +18,8 @@ pytestmark = pytest.mark.timeout(120)
 
 COLUMNS = {'x': specs.Array((), np.int32)}
 DRAWS = 3
+# Each writes files: examples are short enough as they are, and not shrunk.
+PHASES = (hypothesis.Phase.explicit, hypothesis.Phase.generate)
 # Few different ones: most of the order is a matter of who was there first.
 PRIORITIES = strategies.sampled_from([0.0, 1.0, 2.0])
 STEPS = strategies.lists(
@@ -88,7 +90,7 @@ class Pair:
 
 @pytest.mark.parametrize('remover', ['fifo', 'lifo', 'min_heap', 'max_heap'])
 @pytest.mark.parametrize('sampler', ['min_heap', 'max_heap'])
-@hypothesis.settings(max_examples=40, deadline=None)
+@hypothesis.settings(max_examples=25, deadline=None, phases=PHASES)
 @hypothesis.given(before=STEPS, then=STEPS)
 def test_ties_are_broken_as_without_a_restart(sampler, remover, before, then):
   table = Table('t', COLUMNS, 7, sampler, max_times_sampled=DRAWS, remover=remover)
