@@ -5,8 +5,9 @@ python benchmarks/replay.py [--rounds 5]
 Rows `remote` have the server in another process on this host (the courier over a unix
 socket, Reverb's gRPC); `colocated` ones in this process. Of Reverb the fastest of
 `Client.sample`, `TrajectoryDataset` and, colocated, our own engine on its binding
-counts. Rounds are interleaved; medians. Where dm-reverb is not installed only the
-absolute figures are printed.
+counts. Rows `append` are time steps in blocks `[16, 16]` that become 3-step
+transitions, of which Reverb's engine here is our own. Rounds are interleaved; medians.
+Where dm-reverb is not installed only the absolute figures are printed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
+from replay_append import rows as append_rows
 from replay_processes import SECRET, Child, child, fill_peer
 from replay_rows import (
   BLOCK,
@@ -280,7 +282,7 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5)
   options = parser.parse_args()
   versions = {'python': platform.python_version(), 'numpy': np.__version__}
-  figures = measure(options.rounds)
+  figures = measure(options.rounds) | append_rows(options.rounds)
   print(json.dumps({'benchmark': 'replay', **versions, **figures}))
 
 

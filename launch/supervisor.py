@@ -262,7 +262,9 @@ class Running:
     if unit.restart_at is not None:
       return
     restart = self._plan.node(node).restart
-    if not self._stopping and restart.allows(failed=True, restarts=unit.restarts):
+    # What was refused once would be again.
+    again = not (self._stopping or failure.refused)
+    if again and restart.allows(failed=True, restarts=unit.restarts):
       self._restart(name, node, failure.reason)
       return
     self._failures.append(failure)

@@ -19,7 +19,9 @@ from callsheet.agents.step_tables import fewest_steps, in_progress, max_steps
 from callsheet.errors import CallCancelled
 from callsheet.nodes import native_memory
 from callsheet.nodes.limiting import Standing, passing_samples, room
-from callsheet.nodes.native_table import Block, Draws, NativeTable, weigh
+from callsheet.nodes.native_draws import Draws
+from callsheet.nodes.native_selectors import weigh
+from callsheet.nodes.native_table import Block, NativeTable
 from callsheet.nodes.patience import Patience, Side, WaitingRoom, too_late
 from callsheet.nodes.step_streams import Source, Streams
 from callsheet.nodes.sum_tree import Floats

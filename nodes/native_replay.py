@@ -163,8 +163,8 @@ class NativeReplay:
     priorities: NDArray[np.floating[Any]],
   ) -> None:
     """See `Replay.update_priorities`."""
-    declared = replay_checks.find_table(self._tables, table)
-    flat, values = replay_checks.check_update(declared, keys, priorities)
+    replay_checks.find_table(self._tables, table)
+    flat, values = replay_checks.check_update(table, keys, priorities)
     self._guarded[table].update(flat, values)
 
   def checkpoint(self) -> str:

@@ -118,7 +118,7 @@ class ByWeight:
 class Selection:
   """The sampler and the remover of a table, and what they know of its items.
 
-  Priorities come as `native_table.weigh` gives them: weights, unless there is a heap.
+  Priorities come as `weigh` gives them: weights, unless there is a heap.
 
   Attributes:
     order: the sampler's, where it leaves nothing to chance.
@@ -208,6 +208,30 @@ def to_weights(priorities: Floats, exponent: float) -> Floats:
   # What is not even a normal number is 0 as well.
   weights[(priorities == 0) | (weights < sys.float_info.min)] = 0.0
   return weights
+
+
+def weigh(table: Table, priorities: Floats) -> Floats:
+  """Priorities as the table keeps them: to its power, where that is all it needs.
+
+  Raises:
+    ValueError: one of them is too large for a sum of them.
+  """
+  kinds = (table.sampler, table.remover)
+  if 'prioritized' not in kinds:
+    return priorities
+  highest = float(priorities.max(initial=0.0))
+  try:
+    fits = highest**table.priority_exponent <= sys.float_info.max / 4 / table.max_size
+  except OverflowError:
+    fits = False
+  if not fits:
+    raise ValueError(
+      f'table {table.name!r}: priority {highest} to the power '
+      f'{table.priority_exponent} is too large for a sum of {table.max_size} of them'
+    )
+  if HEAPS.intersection(kinds):
+    return priorities
+  return to_weights(priorities, table.priority_exponent)
 
 
 def memory(table: Table) -> int:

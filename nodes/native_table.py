@@ -6,10 +6,8 @@ block is one write a column, a batch one gather a column.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +16,8 @@ from callsheet import results
 from callsheet.agents.base import Table
 from callsheet.nodes.limiting import Standing
 from callsheet.nodes.native_columns import Columns, row_bytes
-from callsheet.nodes.native_selectors import HEAPS, Order, Selection, to_weights
+from callsheet.nodes.native_draws import Draws, shares, use_up
+from callsheet.nodes.native_selectors import Order, Selection
 from callsheet.nodes.native_slots import Places, Pool, Ring, Slots
 from callsheet.nodes.native_snapshot import Snapshot
 from callsheet.nodes.native_steps import Made, StepRing, item_columns
@@ -28,15 +27,6 @@ from callsheet.nodes.step_streams import Stream
 from callsheet.nodes.sum_tree import Floats
 
 Block = Mapping[str, NDArray[np.generic]]
-
-
-class Draws(NamedTuple):
-  """N draws: columns `[N, ...]`, and keys, probabilities and table sizes `[N]`."""
-
-  columns: dict[str, NDArray[np.generic]]
-  keys: NDArray[np.uint64]
-  probabilities: NDArray[np.float32]
-  sizes: NDArray[np.int32]
 
 
 class NativeTable:
@@ -158,7 +148,7 @@ class NativeTable:
       slots, share = self._choose(part.stop - done)
       gone = None
       if self._pool is not None and self.declared.max_times_sampled:
-        slots, last = self._use_up(slots)
+        slots, last = use_up(self._left, slots)
         gone_before: NDArray[np.int64] = np.cumsum(last) - last
         sizes = self._pool.size - gone_before
         size, share = sizes, self._shares(slots, last, sizes)
@@ -286,26 +276,6 @@ class NativeTable:
     slots = order.first(count)
     return np.repeat(slots, self._left[slots])[:count]
 
-  def _use_up(self, slots: Slots) -> tuple[Slots, NDArray[np.bool_]]:
-    """Counts draws; those of an item that has none left by then are dropped.
-
-    To drop them and to draw again is to draw from those that are left, one by one.
-
-    Returns:
-      the draws that stand, in their order, and whether it was its item's last.
-    """
-    order = np.argsort(slots, kind='stable')
-    grouped = slots[order]
-    starts = np.flatnonzero(np.r_[True, grouped[1:] != grouped[:-1]])
-    lengths = np.diff(np.r_[starts, len(slots)])
-    nth = np.empty(len(slots), np.int64)
-    nth[order] = np.arange(len(slots)) - np.repeat(starts, lengths)
-    left = self._left[slots] - nth
-    stands = left >= 1
-    kept = slots[stands]
-    np.subtract.at(self._left, kept, 1)
-    return kept, left[stands] == 1
-
   def _shares(
     self, slots: Slots, last: NDArray[np.bool_], sizes: NDArray[np.int64]
   ) -> Floats:
@@ -314,33 +284,4 @@ class NativeTable:
       return np.ones(len(slots))
     if self._tree is None or self._tree.total <= 0:
       return 1 / sizes
-    weights = self._tree.get(slots)
-    gone = np.where(last, weights, 0.0)
-    after = max(0.0, self._tree.total - gone.sum())
-    # Summed from the end: no small remainder is left of a large difference.
-    shares: Floats = weights / (after + gone[::-1].cumsum()[::-1])
-    return shares
-
-
-def weigh(table: Table, priorities: Floats) -> Floats:
-  """Priorities as the table keeps them: to its power, where that is all it needs.
-
-  Raises:
-    ValueError: one of them is too large for a sum of them.
-  """
-  kinds = (table.sampler, table.remover)
-  if 'prioritized' not in kinds:
-    return priorities
-  highest = float(priorities.max(initial=0.0))
-  try:
-    fits = highest**table.priority_exponent <= sys.float_info.max / 4 / table.max_size
-  except OverflowError:
-    fits = False
-  if not fits:
-    raise ValueError(
-      f'table {table.name!r}: priority {highest} to the power '
-      f'{table.priority_exponent} is too large for a sum of {table.max_size} of them'
-    )
-  if HEAPS.intersection(kinds):
-    return priorities
-  return to_weights(priorities, table.priority_exponent)
+    return shares(self._tree.get(slots), last, self._tree.total)

@@ -153,17 +153,17 @@ def check_block(
   count = next(iter(lengths.values()))
   if priorities is None:
     return block, None, count
-  return block, _check_priorities(table, priorities, (count,)), count
+  return block, _check_priorities(table.name, priorities, (count,)), count
 
 
 def check_update(
-  table: Table, keys: ArrayLike, priorities: ArrayLike
+  table: str, keys: ArrayLike, priorities: ArrayLike
 ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
   """Keys and priorities, flat; a ValueError if they don't fit each other."""
   keys = np.asarray(keys)
   if keys.dtype != np.uint64:
     raise ValueError(
-      f'table {table.name!r}: keys expected uint64 as sample() gave them, '
+      f'table {table!r}: keys expected uint64 as sample() gave them, '
       f'came {keys.dtype} {list(keys.shape)}'
     )
   return keys.ravel(), _check_priorities(table, priorities, keys.shape).ravel()
@@ -186,19 +186,19 @@ def shown_bytes(count: int) -> str:
 
 
 def _check_priorities(
-  table: Table, priorities: ArrayLike, shape: tuple[int, ...]
+  table: str, priorities: ArrayLike, shape: tuple[int, ...]
 ) -> NDArray[np.float64]:
   given = np.asarray(priorities)
   if given.dtype.kind not in 'fiu' or given.shape != shape:
     raise ValueError(
-      f'table {table.name!r}: priorities expected float {list(shape)}, '
+      f'table {table!r}: priorities expected float {list(shape)}, '
       f'came {given.dtype} {list(given.shape)}'
     )
   values = given.astype(np.float64)
   wrong = ~(np.isfinite(values) & (values >= 0))
   if wrong.any():
     raise ValueError(
-      f'table {table.name!r}: priorities are finite and at least 0, came '
+      f'table {table!r}: priorities are finite and at least 0, came '
       f'{values[wrong].flat[0]} (and {int(wrong.sum())} of {values.size} like it)'
     )
   return values

@@ -203,8 +203,8 @@ class ReverbReplay:
     priorities: NDArray[np.floating[Any]],
   ) -> None:
     """See `Replay.update_priorities`."""
-    declared = replay_checks.find_table(self._tables, table)
-    flat, values = replay_checks.check_update(declared, keys, priorities)
+    replay_checks.find_table(self._tables, table)
+    flat, values = replay_checks.check_update(table, keys, priorities)
     with self._caller():
       if len(flat):
         self._raise_highest(table, values)

@@ -6,27 +6,35 @@ two.
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 import zlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from callsheet import results
-from callsheet.agents.base import Batch
 from callsheet.calls import blocking, call_async, with_deadline
-from callsheet.errors import ReplayTimeout, UsageError
+from callsheet.errors import (
+  ConnectionLost,
+  ReplayTimeout,
+  Unavailable,
+  UnknownSource,
+  UsageError,
+)
+from callsheet.nodes import replay_checks
 from callsheet.nodes.patience import Patience
 from callsheet.nodes.replay import Replay, Sample, TableStatistics
+from callsheet.nodes.shard_samples import Part, masses, put_together
+from callsheet.nodes.shard_watch import AWAY, ShardWatch, Statistics
 from callsheet.nodes.shards import together
 
 _POLL = (0.002, 0.02)
+# Seconds: for which a writer waits at a shard while another one may have room, and in
+# which any shard that is there has answered what it needn't wait for.
+_BRIEF, _REACH = 0.05, 5.0
 
 
 def joined(replay: Replay | Sequence[Replay]) -> Replay:
@@ -36,46 +44,55 @@ def joined(replay: Replay | Sequence[Replay]) -> Replay:
   return replay[0] if len(replay) == 1 else ShardedReplay(replay)
 
 
-class _Part(NamedTuple):
-  shard: int
-  sample: Sample
-  share: float  # the probability with which this shard was chosen
-
-
 class ShardedReplay:
   """A `Replay` of k others that hold the same tables.
 
-  Blocks go to the shards in turn, whole; what a source appends always to the same one.
-  A sample is drawn from the shards in proportion to what is in them: each item's shard
-  is chosen by mass (see `TableStatistics`), then the item by the shard. The
-  probabilities it reports are those of both choices, so that importance weights are
-  right even where masses are a moment old.
+  Blocks go to the shards in turn, whole as long as there is room: at a full shard a
+  writer waits only briefly before it takes the rest to the next. What a source appends
+  goes always to the same one. A sample is drawn from the shards in proportion to what
+  is in them: each item's shard is chosen by mass (see `TableStatistics`), then the item
+  by the shard. The probabilities it reports are those of both choices, so that
+  importance weights are right even where masses are a moment old.
 
-  Each shard's limiter holds its own share of the law (`sharding.shares`), so that the
+  Each shard's limiter holds its own share of the law (`shards.shares`), so that the
   sums keep it, too. A shard without credit is passed over as long as another has some:
   writers that wait at one and a learner that waits at another would wait for ever.
 
   A key is that of the shard, times k, plus the shard's number. New items without
   priorities get the highest one that their shard has seen.
 
+  A shard's node may be restarted, best with the checkpoints that it had. Until then:
+    insert: blocks go to the others. One that was on its way is sent again; should the
+      shard have lost no more than the connection, it is there twice.
+    append: waits for the source's own shard, as long as the courier does. The source
+      then begins anew: what its environments' episodes had left is lost.
+    sample: drawn from the others. That bias ends when the shard is back and its items
+      are drawn in proportion again, or, after `max_away`, with an error.
+    update_priorities: the shard's keys are passed over, like those of items that have
+      left. It gives the keys anew that it gave after its checkpoint: a priority that
+      comes late may be that of an item lost, and be set for a newer one.
+    statistics: those of the others.
+    checkpoint: fails; it is of all shards or none.
+
   Args:
     shards: at least one.
-    max_age: seconds that their masses and credit are believed; 0 where several draw
-      from them, which could otherwise wait for what another one took.
+    max_age: seconds that their masses and credit are believed; not at all once it
+      shows that others draw from them, who take what seemed to be there.
+    max_away: seconds that samples are drawn without a shard.
   """
 
-  def __init__(self, shards: Sequence[Replay], max_age: float = 0.05) -> None:
+  def __init__(
+    self, shards: Sequence[Replay], max_age: float = 0.05, max_away: float = 60.0
+  ) -> None:
     if not shards:
       raise UsageError('a sharded replay needs a shard: ShardedReplay([replay, ...])')
-    self._shards, self._max_age = tuple(shards), max_age
+    self._shards = tuple(shards)
+    self._watch = ShardWatch(shards, max_age, max_away)
     self._generator = np.random.default_rng()
     self._lock = threading.Lock()
     # Not all callers begin at the same one.
     self._turn = int(self._generator.integers(len(shards)))
-    self._known: list[Mapping[str, TableStatistics]] = []
-    self._known_at = -math.inf
-    # What was drawn since: it is no longer to be had.
-    self._used: Counter[tuple[int, str]] = Counter()
+    self._sources: set[tuple[str, int | str]] = set()
 
   @blocking
   def insert(
@@ -87,9 +104,31 @@ class ShardedReplay:
   ) -> int:
     """See `Replay.insert`."""
     with self._lock:
-      self._turn = (self._turn + 1) % len(self._shards)
-      shard = self._shards[self._turn]
-    return shard.insert(table, columns, priorities, timeout)
+      self._turn = turn = (self._turn + 1) % len(self._shards)
+    patience, number = Patience(timeout), len(self._shards)
+    done, tries = 0, 0
+    while True:
+      shard = self._next(table, turn + tries, patience, done)
+      insert, wait = self._shards[shard].insert, patience.left()
+      # Once round briefly; by then all are full, and one is as good as another.
+      if tries < number > 1:
+        wait = _BRIEF if wait is None else min(wait, _BRIEF)
+        insert = with_deadline(insert, wait + _REACH)
+      try:
+        return done + insert(table, columns, priorities, wait)
+      except ReplayTimeout as late:
+        done += late.done
+        if patience.spent() and tries >= number - 1:
+          raise ReplayTimeout(
+            f'table {table!r}: no insert within {patience.timeout:g} s ({done} were '
+            f'stored in {number} shards); of the last of these, {late}',
+            done,
+          ) from None
+        columns = {name: column[late.done :] for name, column in columns.items()}
+        priorities = None if priorities is None else priorities[late.done :]
+      except AWAY:
+        self._watch.lost(shard)
+      tries += 1
 
   @blocking
   def append(
@@ -103,8 +142,22 @@ class ShardedReplay:
   ) -> int:
     """See `Replay.append`."""
     number = source if isinstance(source, int) else zlib.crc32(source.encode())
-    shard = self._shards[number % len(self._shards)]
-    return shard.append(table, source, steps, fresh=fresh, timeout=timeout)
+    shard, patience = self._shards[number % len(self._shards)], Patience(timeout)
+    while True:
+      try:
+        made = shard.append(table, source, steps, fresh=fresh, timeout=patience.left())
+      except UnknownSource:
+        if (table, source) not in self._sources:
+          raise
+        fresh = True
+      except ConnectionLost:
+        if patience.spent():
+          raise
+        fresh = True
+        time.sleep(_POLL[1])
+      else:
+        self._sources.add((table, source))
+        return made
 
   @blocking
   def sample(
@@ -118,29 +171,36 @@ class ShardedReplay:
     if batch_size < 1 or num_batches < 1:
       return self._shards[0].sample(table, batch_size, num_batches)  # which refuses it
     patience, left = Patience(timeout), batch_size * num_batches
-    parts: list[_Part] = []
+    parts: list[Part] = []
+    size = 0
     while left:
-      drawn = self._draw(table, left, patience, batch_size * num_batches)
+      drawn, size = self._draw(table, left, patience, batch_size * num_batches)
       parts += drawn
       left -= sum(part.sample.keys.size for part in drawn)
-    return self._put_together(table, parts, (num_batches, batch_size))
+    return put_together(
+      parts, (num_batches, batch_size), len(self._shards), size, self._generator
+    )
 
   def update_priorities(
     self, table: str, keys: NDArray[np.uint64], priorities: NDArray[np.floating[Any]]
   ) -> None:
     """See `Replay.update_priorities`."""
-    given, values = np.asarray(keys), np.asarray(priorities)
-    if given.dtype != np.uint64 or given.shape != values.shape:
-      return self._shards[0].update_priorities(table, keys, priorities)  # likewise
+    # All of them, before any shard has set one.
+    flat, values = replay_checks.check_update(table, keys, priorities)
     number = np.uint64(len(self._shards))
-    of, own = given % number, given // number
-    calls = [
-      call_async(shard.update_priorities, table, own[here], values[here])
+    of, own = flat % number, flat // number
+    calls = {
+      index: call_async(
+        with_deadline(shard.update_priorities, _REACH), table, own[here], values[here]
+      )
       for index, shard in enumerate(self._shards)
-      if (here := of == index).any()
-    ]
-    for call in calls:
-      call.result()
+      if (here := of == index).any() and self._watch.here(index)
+    }
+    for index, call in calls.items():
+      try:
+        call.result()
+      except AWAY:
+        self._watch.lost(index)
 
   def checkpoint(self) -> str:
     """Of each shard; returns their folders, with `os.pathsep` between them.
@@ -151,104 +211,87 @@ class ShardedReplay:
     return os.pathsep.join(call.result() for call in calls)
 
   def statistics(self) -> Mapping[str, TableStatistics]:
-    """See `Replay.statistics`: of all shards together."""
-    calls = [call_async(shard.statistics) for shard in self._shards]
-    of = [call.result() for call in calls]
+    """See `Replay.statistics`: of all shards together that answer.
+
+    Raises:
+      Unavailable: none does.
+    """
+    if not (known := self._watch.look(anew=True)):
+      raise Unavailable(f'none of the {len(self._shards)} shards of the replay answers')
+    of = list(known.values())
     return {name: together([each[name] for each in of]) for name in of[0]}
+
+  def _next(self, table: str, turn: int, patience: Patience, done: int) -> int:
+    """The first shard from that one on that isn't away, waiting for one."""
+    number = len(self._shards)
+    for _ in _polls(patience):
+      for index in range(turn, turn + number):
+        if self._watch.here(index % number):
+          return index % number
+      self._watch.check()
+    raise ReplayTimeout(
+      f'table {table!r}: no insert within {patience.timeout:g} s ({done} were stored): '
+      f'none of its {number} shards answers',
+      done,
+    )
 
   def _draw(
     self, table: str, count: int, patience: Patience, wanted: int
-  ) -> list[_Part]:
-    """At least one of so many items, as far as the shards' limiters let them pass."""
-    pause, longest = _POLL
-    while True:
-      at = [self._table(shard, table) for shard in self._look()]
-      credit = [one.credit - self._used[i, table] for i, one in enumerate(at)]
-      most = np.array([int(min(max(each, 0), count)) for each in credit])
-      weights = _masses(at, most >= 1)
+  ) -> tuple[list[Part], int]:
+    """Of so many items as many as the shards' limiters let pass, and the table's size.
+
+    None, if just now a shard went away.
+    """
+    anew = False
+    for _ in _polls(patience):
+      known = self._watch.look(anew)
+      self._watch.check()
+      at = {index: _find(shard, table) for index, shard in known.items()}
+      credit = [self._watch.credit(index, table) for index in at]
+      most = np.array([int(min(max(each, 0), count)) for each in credit], np.int64)
+      weights = masses(at.values(), most >= 1)
       if weights.sum() > 0:
         break
-      if patience.spent():
-        done = wanted - count
-        states = ', '.join(f'{one.size} items, {one.state}' for one in at)
-        raise ReplayTimeout(
-          f'table {table!r}: no sample within {patience.timeout:g} s ({done} of '
-          f'{wanted} were drawn): its {len(at)} shards have {states}',
-          done,
-        )
-      time.sleep(min(pause, patience.left() or pause))
-      pause = min(2 * pause, longest)
-      self._known_at = -math.inf
+      anew = True
+    else:
+      done, away = wanted - count, len(self._shards) - len(at)
+      states = ', '.join(f'{one.size} items, {one.state}' for one in at.values())
+      raise ReplayTimeout(
+        f'table {table!r}: no sample within {patience.timeout:g} s ({done} of '
+        f'{wanted} were drawn): its {len(at)} shards have {states}'
+        f'{f"; {away} more are away" if away else ""}',
+        done,
+      )
     shares = weights / weights.sum()
     counts = np.minimum(self._generator.multinomial(count, shares), most)
-    for index, number in enumerate(counts.tolist()):
-      self._used[index, table] += number
-    calls = {
-      index: call_async(self._shards[index].sample, table, number, 1, patience.left())
-      for index, number in enumerate(counts.tolist())
-      if number
-    }
-    return [_Part(i, call.result(), float(shares[i])) for i, call in calls.items()]
+    calls = {}
+    for index, share, number in zip(at, shares.tolist(), counts.tolist(), strict=True):
+      if number:
+        self._watch.draw(index, table, number)
+        sample = self._shards[index].sample
+        calls[index] = share, call_async(sample, table, number, 1, patience.left())
+    drawn = []
+    for index, (share, call) in calls.items():
+      try:
+        drawn.append(Part(index, call.result(), share))
+      except AWAY:
+        self._watch.lost(index)
+    return drawn, sum(one.size for one in at.values())
 
-  def _put_together(
-    self, table: str, parts: Sequence[_Part], leading: tuple[int, int]
-  ) -> Sample:
-    count, number = leading[0] * leading[1], len(self._shards)
-    first = parts[0].sample.batch.data
-    columns = results.empty(
-      {n: ((count, *c.shape[2:]), np.dtype(c.dtype)) for n, c in first.items()}
+
+def _polls(patience: Patience) -> Iterator[None]:
+  """At once, and again after each pause until the patience is spent."""
+  pause, longest = _POLL
+  yield
+  while not patience.spent():
+    time.sleep(min(pause, patience.left() or pause))
+    pause = min(2 * pause, longest)
+    yield
+
+
+def _find(shard: Statistics, table: str) -> TableStatistics:
+  if table not in shard:
+    raise ValueError(
+      f'the replay has no table {table!r}; it has {", ".join(map(repr, shard))}'
     )
-    keys, probabilities = np.empty(count, np.uint64), np.empty(count, np.float32)
-    # In random order: what is cut off a batch is as good as the rest.
-    order, done = self._generator.permutation(count), 0
-    for shard, sample, share in parts:
-      places = order[done : done + sample.keys.size]
-      done += sample.keys.size
-      for name, column in columns.items():
-        column[places] = np.asarray(sample.batch.data[name])[0]
-      own = sample.keys[0]
-      if number > 1 and (own >= np.uint64(2**64 // number)).any():
-        raise UsageError(
-          'the keys of this engine leave no room to name their shard; shards are '
-          'native replays'
-        )
-      keys[places] = own * np.uint64(number) + np.uint64(shard)
-      probabilities[places] = np.asarray(sample.batch.probabilities)[0] * share
-    size = sum(self._table(shard, table).size for shard in self._known)
-    batch = Batch(
-      {n: column.reshape(*leading, *column.shape[1:]) for n, column in columns.items()},
-      probabilities.reshape(leading),
-      np.full(leading[0], size, np.int32),
-    )
-    return Sample(batch, keys.reshape(leading))
-
-  def _look(self) -> list[Mapping[str, TableStatistics]]:
-    """How the shards stand, or stood a moment ago."""
-    now = time.monotonic()
-    if now - self._known_at > self._max_age:
-      # Without a deadline: so a stop of this node ends the wait.
-      calls = [call_async(with_deadline(s.statistics, None)) for s in self._shards]
-      self._known = [call.result() for call in calls]
-      self._used.clear()
-      self._known_at = now
-    return self._known
-
-  def _table(self, shard: Mapping[str, TableStatistics], table: str) -> TableStatistics:
-    if table not in shard:
-      raise ValueError(
-        f'the replay has no table {table!r}; it has {", ".join(map(repr, shard))}'
-      )
-    return shard[table]
-
-
-def _masses(
-  at: Sequence[TableStatistics], able: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-  """What is drawn in proportion to, 0 of who can't be drawn from.
-
-  Sizes, where the masses of those who can say nothing.
-  """
-  masses = np.where(able, [one.mass for one in at], 0.0)
-  if np.isfinite(masses).all() and masses.sum() > 0:
-    return masses
-  return np.where(able, [float(one.size) for one in at], 0.0)
+  return shard[table]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from callsheet.agents.base import NStep, Sequences, Table
 from callsheet.agents.step_tables import in_progress
+from callsheet.errors import UnknownSource
 from callsheet.nodes.writing import n_step_transitions
 
 Array = npt.NDArray[Any]
@@ -147,6 +148,7 @@ class Streams:
     """The stream of a source, while a block `[T, B]` is written to it.
 
     Raises:
+      UnknownSource: it has not begun here.
       ValueError: the block can't follow what the source has written.
     """
     with self._lock:
@@ -178,7 +180,7 @@ class Streams:
       assert self._table.steps is not None
       return Stream(self._table.steps.writes, num_environments)
     if source not in self._streams:
-      raise ValueError(
+      raise UnknownSource(
         f'table {name!r}: the source {source!r} is not known here; a new one begins '
         f'with append({name!r}, {source!r}, steps, fresh=True)'
       )

@@ -69,7 +69,8 @@ def actor_learner(
     agent: what is trained.
     make_environment: `(num_environments, seed) -> VectorEnvironment`.
     num_actors: each restarts up to ten times.
-    num_replays: nodes that share the agent's tables between them.
+    num_replays: nodes that share the agent's tables between them; of several, each
+      restarts up to ten times.
     num_environments: that each actor steps at once.
     num_relays: nodes between the learner and those who act, which hand its parameters
       on to a share of them each; for hundreds of actors.
@@ -112,7 +113,8 @@ def actor_learner(
   if num_replays == 1:
     replay = program.add('replay', make_replay, agent.tables, **replay_options)
   else:
-    with program.group('replay'):
+    # The others go on meanwhile: see `ShardedReplay`.
+    with program.group('replay', restart=OnFailure(max_restarts=10)):
       replay = [
         program.add('replay', make_replay, tables, **_of_shard(replay_options, index))
         for index, tables in enumerate(tables_of)

@@ -17,6 +17,7 @@ CallsheetError
 │   ├── NoSuchMethod       the service has no such public method
 │   ├── NotSendable        an argument or a result that can't be pickled
 │   └── RemoteError        the handler's exception could not itself be sent
+├── UnknownSource          a replay has not seen whose time steps these are
 ├── ReplayTimeout          the limiter let nobody pass in time (also a TimeoutError)
 └── NodeFailed             a program ended because one of its nodes did
 
@@ -114,6 +115,10 @@ class RemoteTraceback(Exception):
 
   def __str__(self) -> str:
     return f'\n\n{self.text}'
+
+
+class UnknownSource(CallsheetError, ValueError):
+  """Time steps of a source that has not begun at this replay, or before its restart."""
 
 
 class ReplayTimeout(CallsheetError, TimeoutError):

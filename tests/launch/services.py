@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet import Node, OnFailure, Program, Resources, blocking, call_async
+from callsheet.errors import UsageError
 
 
 class Oops(Exception):
@@ -194,6 +195,11 @@ class BadRun:
   def run(self) -> None:
     print('about to fail')
     raise Oops('no run')
+
+
+class Picky:
+  def __init__(self) -> None:
+    raise UsageError('not with me')
 
 
 class BadCaller:

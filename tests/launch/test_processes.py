@@ -74,6 +74,16 @@ def test_killed_process_is_restarted(tmp_path):
     wait_for(lambda: running.wait(0.02) or client.total() == 3)
 
 
+def test_refused_node_is_not_restarted():
+  program = Program('picky')
+  program.add(Node('picky', restart=OnFailure(backoff=0.01)), services.Picky)
+  screen = io.StringIO()
+  running = start(program, 'processes', terminal=Terminal(Console(file=screen)))
+  with pytest.raises(NodeFailed, match='not with me') as caught, running:
+    running.wait()
+  assert caught.value.refused and 'restart' not in screen.getvalue()
+
+
 def test_service_that_is_restarted_serves_again(tmp_path):
   program = Program('service')
   program.add('hold', services.Forever, 'hold', str(tmp_path / 'closed'))

@@ -67,17 +67,22 @@ class OneByOne:
     self._writes, self._extras = declared.steps.writes, declared.steps.extras
     self._steps = steps
     length, environments = steps['reward'].shape
-    self._items = []
+    self._items, self._by_step = [], [0]
     for t in range(length):
       for b in range(environments):
         if isinstance(self._writes, NStep):
           self._end_transitions(t, b)
         else:
           self._end_sequence(t, b)
+      self._by_step.append(len(self._items))
 
   def items(self):
     """One mapping of columns an item, in the order in which they are complete."""
     return self._items
+
+  def complete(self, steps):
+    """How many of them the first so many steps complete."""
+    return self._by_step[steps]
 
   def _begin(self, t, b):
     while t >= 0 and self._steps['step_type'][t, b] != FIRST:

@@ -32,9 +32,14 @@ class Reference:
   """What two sources have written, and what is left of it when steps go."""
 
   def __init__(self, declared, length=90):
-    self._declared = declared
-    self._steps = [play(1, length, 2), play(2, length, 1)]
-    self._blocks = [cut(s, *range(5, length, 7)) for s in self._steps]
+    steps = [play(1, length, 2), play(2, length, 1)]
+    self._blocks = [cut(s, *range(5, length, 7)) for s in steps]
+    # Items show nothing that comes behind them: those of all steps will do.
+    self._all = [OneByOne(declared, s) for s in steps]
+    self._items = [
+      [(_frames(declared.steps.writes, item), as_bytes(item)) for item in all.items()]
+      for all in self._all
+    ]
     self._ids, self._done, self._written = {}, [0, 0], 0
 
   def __len__(self):
@@ -55,22 +60,20 @@ class Reference:
     """Those complete so far, as bytes, of which `size` steps back all is there."""
     oldest = 0 if size is None else self._written - size
     found = []
-    for steps, done in zip(self._steps, self._done, strict=True):
-      known = {name: column[:done] for name, column in steps.items()}
-      for item in OneByOne(self._declared, known).items():
-        if self._oldest(item) >= oldest:
-          found.append(as_bytes(item))
+    for all, items, done in zip(self._all, self._items, self._done, strict=True):
+      for frames, item in items[: all.complete(done)]:
+        if min(self._ids[frame] for frame in frames) >= oldest:
+          found.append(item)
     return sorted(found)
 
-  def _oldest(self, item):
-    writes = self._declared.steps.writes
-    axis = writes.stack_axis % 3
-    # Those of the first observation are the oldest ones.
-    first = item['observation']
-    if isinstance(writes, Sequences):
-      first = first[0]
-    frames = np.split(first, writes.num_stacked, axis)
-    return min(self._ids[frame.tobytes()] for frame in frames)
+
+def _frames(writes, item):
+  """Those of its first observation, which are the oldest ones."""
+  first = item['observation']
+  if isinstance(writes, Sequences):
+    first = first[0]
+  frames = np.split(first, writes.num_stacked, writes.stack_axis % 3)
+  return [frame.tobytes() for frame in frames]
 
 
 @pytest.mark.parametrize('remover', ['fifo', 'prioritized', 'max_heap'])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import os
 import socket
 import subprocess
@@ -106,3 +108,19 @@ replay.close()
   noise = [line for line in done.stderr.splitlines() if line]
   assert len(noise) <= 3, done.stderr
   assert 'Traceback' not in done.stderr
+
+
+def test_statistics_say_nan_to_what_reverb_does_not_tell():
+  weighted = dataclasses.replace(TABLE, name='w', sampler='prioritized')
+  replay = ReverbReplay([TABLE, weighted])
+  for name, mass in (('t', 0.0), ('w', math.nan)):
+    before = replay.statistics()[name]
+    assert math.isnan(before.samples_per_insert)
+    np.testing.assert_equal(before.mass, mass)
+    replay.insert(name, {'x': np.ones(4, np.float32)})
+    np.testing.assert_equal(replay.statistics()[name].mass, 4.0 if mass == 0 else mass)
+    replay.sample(name, 2)
+    now = replay.statistics()[name]
+    assert now.samples_per_insert == 0.5 and now.mass == pytest.approx(4.0)
+    assert math.isnan(now.sample_age) and math.isnan(now.oldest_sample_age)
+  replay.close()
