@@ -20,6 +20,7 @@ class Ticket:
     unit: what to be.
     life: which of the unit's lives; None for the next that nobody has.
     patience: seconds without the desk after which the worker ends itself.
+    arrival: seconds that the desk may take to be there; its patience by default.
     environment: variables to set before anything numerical is imported.
     path: entries of `sys.path`.
   """
@@ -29,6 +30,7 @@ class Ticket:
   unit: str
   life: int | None = None
   patience: float = 60.0
+  arrival: float | None = None
   environment: Mapping[str, str] = field(default_factory=dict)
   path: tuple[str, ...] = ()
 

@@ -7,6 +7,7 @@ or it has not reached the desk for too long.
 
 from __future__ import annotations
 
+import dataclasses
 import faulthandler
 import os
 import signal
@@ -14,6 +15,9 @@ import sys
 import threading
 
 from callsheet.launch.remote.ticket import Ticket
+
+# The units of one job, by their index, with commas between them.
+UNITS = 'CALLSHEET_UNITS'
 
 
 def main() -> None:
@@ -25,7 +29,10 @@ def main() -> None:
   faulthandler.register(signal.SIGUSR1, all_threads=True)
   if len(sys.argv) > 1:
     with open(sys.argv[1]) as file:
-      ticket = Ticket.loads(file.read())
+      ticket = _of_this_pod(Ticket.loads(file.read()))
+    if ticket.life is None:
+      # A cluster that ends its pods tells the launcher, too: it stops them in order.
+      signal.signal(signal.SIGTERM, signal.SIG_IGN)
   else:
     ticket = Ticket.loads(sys.stdin.readline())
     threading.Thread(target=_watch_input, daemon=True, name='input').start()
@@ -39,6 +46,15 @@ def main() -> None:
     stream.flush()
   # Threads of libraries, and handlers that still block, don't hold the process up.
   os._exit(code)
+
+
+def _of_this_pod(ticket: Ticket) -> Ticket:
+  """Pods of one job share their ticket; Kubernetes numbers them."""
+  if UNITS not in os.environ:
+    return ticket
+  units = os.environ[UNITS].split(',')
+  index = int(os.environ.get('JOB_COMPLETION_INDEX', '0'))
+  return dataclasses.replace(ticket, unit=units[index])
 
 
 def _watch_input() -> None:
