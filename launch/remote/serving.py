@@ -61,6 +61,9 @@ class _Shift:
     book = DeskBook(
       self._desk, self._announce, self._secret, self._host, welcome.deadline
     )
+    if self._ticket.life is None:
+      # A cluster that ends its pods tells the launcher, too: it stops them in order.
+      signal.signal(signal.SIGTERM, signal.SIG_IGN)
     nodes = self._unpack(welcome)
     left = {node.name for node in nodes}
     lock = threading.Lock()

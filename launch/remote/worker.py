@@ -30,9 +30,8 @@ def main() -> None:
   if len(sys.argv) > 1:
     with open(sys.argv[1]) as file:
       ticket = _of_this_pod(Ticket.loads(file.read()))
-    if ticket.life is None:
-      # A cluster that ends its pods tells the launcher, too: it stops them in order.
-      signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Where this is a container's first process, nothing is done by default.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(1))
   else:
     ticket = Ticket.loads(sys.stdin.readline())
     threading.Thread(target=_watch_input, daemon=True, name='input').start()
