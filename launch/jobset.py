@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from callsheet.errors import UsageError
 from callsheet.launch.devices import process_environment
 from callsheet.launch.jobset_groups import LAUNCHER, Group
-from callsheet.launch.remote.worker import UNITS
+from callsheet.launch.remote.ticket import UNITS
 from callsheet.launch.tpu_shapes import slice_of
 from callsheet.programs.resources import Resources
 

@@ -154,7 +154,8 @@ class _Shift:
       self._reached = time.monotonic()
       if answer is None or answer is False:
         if self._ended:
-          threading.Event().wait()  # The process is about to end.
+          self._over.set()  # Its nodes have ended, nobody waits to hear of it.
+          threading.Event().wait()
         self._leave('dismissed by the launcher')
       return answer
 

@@ -9,6 +9,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# The units of one job, by their index, with commas between them.
+UNITS = 'CALLSHEET_UNITS'
+
 
 @dataclass(frozen=True)
 class Ticket:
@@ -43,6 +46,14 @@ class Ticket:
     """Reads what `dumps` wrote."""
     fields = json.loads(line)
     return cls(**{**fields, 'path': tuple(fields['path'])})
+
+  def of_this_pod(self) -> Ticket:
+    """Which unit, where a job's pods share their ticket and are numbered."""
+    if UNITS not in os.environ:
+      return self
+    units = os.environ[UNITS].split(',')
+    index = int(os.environ.get('JOB_COMPLETION_INDEX', '0'))
+    return dataclasses.replace(self, unit=units[index])
 
 
 def carried_path() -> tuple[str, ...]:

@@ -7,7 +7,6 @@ or it has not reached the desk for too long.
 
 from __future__ import annotations
 
-import dataclasses
 import faulthandler
 import os
 import signal
@@ -15,9 +14,6 @@ import sys
 import threading
 
 from callsheet.launch.remote.ticket import Ticket
-
-# The units of one job, by their index, with commas between them.
-UNITS = 'CALLSHEET_UNITS'
 
 
 def main() -> None:
@@ -29,7 +25,7 @@ def main() -> None:
   faulthandler.register(signal.SIGUSR1, all_threads=True)
   if len(sys.argv) > 1:
     with open(sys.argv[1]) as file:
-      ticket = _of_this_pod(Ticket.loads(file.read()))
+      ticket = Ticket.loads(file.read()).of_this_pod()
     # Where this is a container's first process, nothing is done by default.
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(1))
   else:
@@ -45,15 +41,6 @@ def main() -> None:
     stream.flush()
   # Threads of libraries, and handlers that still block, don't hold the process up.
   os._exit(code)
-
-
-def _of_this_pod(ticket: Ticket) -> Ticket:
-  """Pods of one job share their ticket; Kubernetes numbers them."""
-  if UNITS not in os.environ:
-    return ticket
-  units = os.environ[UNITS].split(',')
-  index = int(os.environ.get('JOB_COMPLETION_INDEX', '0'))
-  return dataclasses.replace(ticket, unit=units[index])
 
 
 def _watch_input() -> None:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 import uuid
 from pathlib import Path
 from typing import Any
@@ -188,15 +189,20 @@ def _create(folder: Path) -> None:
     sys.exit(f'Error from server (AlreadyExists): {kind} "{name}" already exists')
   with open(os.open(file, os.O_WRONLY | os.O_CREAT, 0o600), 'w') as stream:
     json.dump(manifest, stream)
-  if kind == 'jobset' and os.fork() == 0:
+  if kind == 'jobset' and (pid := os.fork()) != 0:
+    (folder / f'{name}.pid').write_text(str(pid))
+  elif kind == 'jobset':
     # No child of the test's: what is left of the cluster is not the backend's.
     os.setsid()
     null = os.open(os.devnull, os.O_RDWR)
     log = os.open(folder / 'cluster.log', os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for number, target in enumerate((null, log, log)):
       os.dup2(target, number)
-    (folder / f'{name}.pid').write_text(str(os.getpid()))
-    run(folder, name)
+    try:
+      run(folder, name)
+    except BaseException:
+      traceback.print_exc()
+      (folder / f'{name}.status').write_text('Failed: the cluster itself')
     os._exit(0)
   print(uuid.uuid4(), end='')
 
@@ -204,10 +210,10 @@ def _create(folder: Path) -> None:
 def delete(folder: Path, name: str) -> None:
   """Ends a JobSet, waits until it has ended, and forgets it."""
   pid = folder / f'{name}.pid'
-  while pid.exists() and not (folder / f'{name}.status').exists():
-    with contextlib.suppress(ProcessLookupError, ValueError):
+  with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+    while not (folder / f'{name}.status').exists():
       os.kill(int(pid.read_text()), signal.SIGTERM)
-    time.sleep(0.05)
+      time.sleep(0.05)
   for kind in ('pid', 'status', 'jobset'):
     (folder / f'{name}.{kind}').unlink(missing_ok=True)
   (folder / f'{name}-program.secret').unlink(missing_ok=True)
