@@ -195,8 +195,12 @@ def _pod(
     pod['serviceAccountName'] = options.service_account
   if options.user is not None:
     # The group may read what is mounted with mode 400, and write the volume.
-    ids = {'runAsUser': options.user, 'fsGroup': options.user}
-    pod['securityContext'] = {'runAsNonRoot': True, **ids}
+    pod['securityContext'] = {
+      'runAsNonRoot': True,
+      'runAsUser': options.user,
+      'fsGroup': options.user,
+      'fsGroupChangePolicy': 'OnRootMismatch',
+    }
   if selector:
     pod['nodeSelector'] = selector
   return pod
