@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,30 @@ class Cluster:
     """How a JobSet has ended; empty before."""
     file = self.folder / f'{job}.status'
     return file.read_text() if file.exists() else ''
+
+  def end(self, job: str) -> str:
+    """Waits for a JobSet's end, gives its status, and deletes it."""
+    self.wait_for(lambda: self.status(job) != '', job)
+    status = self.status(job)
+    self.delete(job)
+    return status
+
+  def wait_for(self, condition: Callable[[], bool], job: str) -> None:
+    """Waits while a JobSet runs; pods take their time to start on two cores."""
+    until = time.monotonic() + 90
+    while not condition():
+      logs = [file.read_text() for file in self.folder.glob(f'{job}-*.log')]
+      assert time.monotonic() < until, '\n'.join(logs)
+      time.sleep(0.05)
+
+  def delete(self, job: str) -> None:
+    """As `kubectl delete jobset`."""
+    delete(self.folder, job)
+
+  def vanish(self, index: int) -> None:
+    """Kills all that runs in one pod."""
+    for pid in self.network.pids(index):
+      os.kill(pid, signal.SIGKILL)
 
   def log(self, pod: str) -> str:
     """What a pod has printed."""

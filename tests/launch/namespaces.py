@@ -78,6 +78,10 @@ class Network:
       folder.mkdir(parents=True, exist_ok=True)
       (folder / 'hosts').write_text(f'127.0.0.1 localhost\n{names}')
 
+  def pids(self, index: int) -> list[int]:
+    """The processes of a pod."""
+    return [int(pid) for pid in _ip('netns', 'pids', f'{self._bridge}-{index}').split()]
+
   def close(self) -> None:
     """Takes everything away again."""
     for name in self._namespaces():

@@ -53,6 +53,7 @@ class Pod:
         stderr=subprocess.STDOUT,
         env=environment,
         start_new_session=True,
+        preexec_fn=_hear_sigterm,
       )
 
   def _value(self, variable: dict[str, Any]) -> str:
@@ -66,6 +67,10 @@ class Pod:
     if self.process is not None and self.process.poll() is None:
       with contextlib.suppress(ProcessLookupError):
         os.killpg(self.process.pid, number)
+
+
+def _hear_sigterm() -> None:
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 class Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from callsheet.launch import launch
 from callsheet.launch.pods import Pods
 from tests.launch import manifests, services
 from tests.launch.cluster import Cluster
-from tests.launch.conftest import wait_for
 from tests.launch.services import Forever, Mailbox, Phoenix, Tally, Watcher
 
 pytestmark = pytest.mark.timeout(240)
@@ -34,20 +34,56 @@ class Files:
 
 
 class Reader:
-  """Writes down what the others have noted; that is the end."""
+  """Ends once a file of its own holds so many notes of the others."""
 
   def __init__(self, tally: Tally, count: int, path: str) -> None:
-    self._watcher, self._tally = Watcher(tally, count), tally
-    self._path = path
+    self._tally, self._count, self._path = tally, count, path
 
-  def run(self, stop: object) -> None:
-    self._watcher.run(stop)
-    Path(self._path).write_text('\n'.join(map(repr, self._tally.notes())))
+  def run(self, stop: threading.Event) -> None:
+    while len(notes := self._tally.notes()) < self._count and not stop.wait(0.05):
+      pass
+    Path(self._path).write_text('\n'.join(sorted(map(repr, notes))))
 
 
-def consumers() -> Program:
+class Total:
+  """Ends once the tally counts so many."""
+
+  def __init__(self, tally: Tally, count: int) -> None:
+    self._tally, self._count = tally, count
+
+  def run(self, stop: threading.Event) -> None:
+    while self._tally.total() < self._count and not stop.wait(0.05):
+      pass
+
+
+class Traced(Forever):
+  """Writes down each of its lives; ends in the second."""
+
+  def run(self, stop: threading.Event) -> None:
+    with open(f'{self._path}.begun', 'a') as file:
+      file.write(f'{self._name}\n')
+    if lives(self._path).count(self._name) < 2:
+      stop.wait()
+
+
+def lives(path: str) -> list[str]:
+  """The names of the nodes that have begun to run."""
+  begun = Path(f'{path}.begun')
+  return begun.read_text().split() if begun.exists() else []
+
+
+def ordered(path: str) -> Program:
+  """A chain of calls."""
+  program = Program('ordered')
+  replay = program.add('replay', Traced, 'replay', path)
+  learner = program.add('learner', Traced, 'learner', path, replay)
+  program.add('actor', Traced, 'actor', path, learner, replay)
+  return program
+
+
+def consumers(name: str = 'consumers') -> Program:
   """A program that ends by itself."""
-  program = Program('consumers')
+  program = Program(name)
   tally, mailbox = program.add('tally', Tally), program.add('mailbox', Mailbox)
   program.add('producer', services.Producer, mailbox, 20)
   with program.group('consumer'):
@@ -57,15 +93,10 @@ def consumers() -> Program:
   return program
 
 
-def run(cluster: Cluster, program: Program, **options: object) -> str:
-  """How a program's JobSet ends, which is deleted then."""
-  plan = program.plan()
-  backend = cluster.backend(job=plan.name, **options)
-  assert backend.submit(plan).startswith(f'jobset {plan.name}\n')
-  wait_for(lambda: cluster.status(plan.name) != '', lambda: cluster.logs(plan.name), 90)
-  status = cluster.status(plan.name)
-  cluster.delete(plan.name)
-  return status
+def run(cluster: Cluster, program: Program) -> str:
+  """How a program's JobSet ends."""
+  assert cluster.backend().submit(program.plan()).startswith(f'jobset {program.name}\n')
+  return cluster.end(program.name)
 
 
 def test_to_the_success_of_the_jobset(cluster):
@@ -73,35 +104,43 @@ def test_to_the_success_of_the_jobset(cluster):
 
 
 @pytest.mark.parametrize('kill', [False, True])
-def test_a_node_that_crashes_is_started_again(cluster, tmp_path, kill):
-  program = Program(f'phoenix-{kill}'.lower())
+def test_a_node_that_crashes_is_started_again(cluster, kill):
+  program = Program('killed' if kill else 'raises')
   tally = program.add('tally', Tally)
   node = Node('phoenix', restart=OnFailure(max_restarts=2, backoff=0.05))
   program.add(node, Phoenix, tally, 1, kill)
-  program.add('done', services.Produce, tally, 2)
-  program.add(Node('end', ends_program=True), Watcher, tally, 1)
+  program.add(Node('end', ends_program=True), Total, tally, 2)
   assert run(cluster, program) == 'Completed'
 
 
 def test_to_its_failure(cluster):
-  program = consumers()
-  program.name = 'failing'
+  program = consumers('failing')
   program.add('bad', services.BadRun)
   assert run(cluster, program) == 'Failed: launcher'
   log = cluster.log('failing-launcher-0-0')
   assert "node 'bad' failed: tests.launch.services.Oops: no run" in log
-  assert 'kubectl logs' in log.replace(cluster.command, 'kubectl')
+  assert 'logs --selector=job-name=failing-bad-0' in log
 
 
-def test_a_process_that_is_lost_and_may_not_be_restarted(cluster, tmp_path):
+def test_a_process_that_is_lost_and_may_not_be_restarted(cluster):
   assert run(cluster, services.killed()) == 'Failed: victim'
 
 
+def test_a_launcher_that_is_lost_takes_the_program_with_it(cluster, tmp_path):
+  path = str(tmp_path / 'closed')
+  cluster.backend().submit(ordered(path).plan())
+  cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
+  cluster.vanish(0)
+  assert cluster.end('ordered') == 'Failed: launcher'
+
+
 def test_a_launcher_that_is_lost_starts_the_program_anew(cluster, tmp_path):
-  program = Program('anew')
-  program.add('once', services.Once, str(tmp_path / 'before'))
-  program.add(Node('end', ends_program=True), services.Exists, str(tmp_path / 'before'))
-  assert run(cluster, program, restarts=1) == 'Completed'
+  path = str(tmp_path / 'closed')
+  cluster.backend(restarts=1).submit(ordered(path).plan())
+  cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
+  cluster.vanish(0)
+  assert cluster.end('ordered') == 'Completed'
+  assert sorted(lives(path)) == sorted(2 * ['actor', 'learner', 'replay'])
 
 
 def test_what_pods_are_given(cluster, tmp_path):
@@ -113,23 +152,21 @@ def test_what_pods_are_given(cluster, tmp_path):
   path = str(tmp_path / 'notes')
   program.add(Node('end', ends_program=True), Reader, tally, 2, path)
   assert run(cluster, program) == 'Completed'
-  assert sorted((tmp_path / 'notes').read_text().split('\n')) == [
+  assert (tmp_path / 'notes').read_text().split('\n') == [
     "('files-reader-0-0', {'ticket.json': 256})",
     "('files-reader-0-1', {'ticket.json': 256})",
   ]
 
 
 def test_a_jobset_that_is_deleted_stops_in_order(cluster, tmp_path):
-  path = tmp_path / 'closed'
-  program = services.ordered(str(path))
-  text = cluster.backend().submit(program.plan())
-  assert 'delete jobset ordered' in text
+  path = str(tmp_path / 'closed')
+  plan = ordered(path).plan()
+  assert 'delete jobset ordered' in cluster.backend().submit(plan)
   with pytest.raises(UsageError, match=r"a JobSet 'ordered' already: .* by job=\.\.\."):
-    cluster.backend().submit(program.plan())
-  wait_for(lambda: 'nobody' in cluster.log('ordered-launcher-0-0'), lambda: '', 90)
+    cluster.backend().submit(plan)
+  cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
   cluster.delete('ordered')
-  closed = path.read_text().split()
-  assert closed == ['actor', 'actor', 'learner', 'replay', 'counter']
+  assert Path(path).read_text().split() == ['actor', 'learner', 'replay']
 
 
 def test_nothing_but_a_pod_is_the_launchers_pod():
