@@ -21,7 +21,6 @@ from callsheet.launch.jobset import (
 from callsheet.launch.jobset_groups import LAUNCHER, groups, proper_name
 from callsheet.launch.kubectl import Kubectl, as_yaml
 from callsheet.launch.pods import PodEngine, Pods
-from callsheet.launch.remote import controller
 from callsheet.launch.remote.crew import RemoteCrew
 from callsheet.launch.remote.ticket import Ticket
 from callsheet.programs.plan import Plan
@@ -188,6 +187,9 @@ class Kubernetes:
 
   def _content(self, plan: Plan, job: str, key: str) -> dict[str, bytes]:
     """What the pods read, the launcher's among them, by file name."""
+    # Runs as a program itself: `import callsheet` must not have run it before.
+    from callsheet.launch.remote import controller
+
     ticket = Ticket(
       desk=desk_address(job, self.port),
       secret=key,

@@ -61,7 +61,15 @@ def main() -> None:
     print(f'callsheet: the launcher has {unlike}: make them alike', file=sys.stderr)
     sys.exit(FAILED)
   with open(os.path.join(folder, _PROGRAM), 'rb') as stream:
-    plan, backend = pickle.load(stream)
+    try:
+      plan, backend = pickle.load(stream)
+    except (ImportError, AttributeError) as error:
+      print(
+        f'callsheet: the program can not be read here: {error}; what its nodes are '
+        'made of must be installed where the launcher and its workers run',
+        file=sys.stderr,
+      )
+      sys.exit(FAILED)
   from callsheet.launch.launching import launch
 
   try:

@@ -189,5 +189,14 @@ def test_the_secret_is_not_shown():
   assert Ticket.loads(ticket.dumps()) == ticket
 
 
+def test_pods_of_one_job_share_a_ticket(monkeypatch):
+  ticket = Ticket('tcp:a:1', 'feed', '', arrival=9.0)
+  assert ticket.of_this_pod() == ticket
+  monkeypatch.setenv('CALLSHEET_UNITS', 'actor/0,actor/1')
+  monkeypatch.setenv('JOB_COMPLETION_INDEX', '1')
+  assert ticket.of_this_pod().unit == 'actor/1'
+  assert ticket.of_this_pod().arrival == 9.0
+
+
 def test_the_address_is_that_of_the_route_not_of_the_name():
   assert address_towards('127.0.0.1') == '127.0.0.1'

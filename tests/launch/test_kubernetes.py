@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import stat
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from callsheet import Node, OnFailure, Program
 from callsheet.commands.launch_program import launch_program
-from callsheet.errors import UsageError
+from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import launch
 from callsheet.launch.pods import Pods
 from tests.launch import manifests, services
@@ -141,6 +142,15 @@ def test_a_launcher_that_is_lost_starts_the_program_anew(cluster, tmp_path):
   cluster.vanish(0)
   assert cluster.end('ordered') == 'Completed'
   assert sorted(lives(path)) == sorted(2 * ['actor', 'learner', 'replay'])
+
+
+def test_an_image_that_lacks_what_nodes_are_made_of(cluster, tmp_path, monkeypatch):
+  (tmp_path / 'not_in_the_image.py').write_text('class Service:\n  pass\n')
+  monkeypatch.syspath_prepend(str(tmp_path))
+  program = Program('lacking')
+  program.add('one', importlib.import_module('not_in_the_image').Service)
+  with pytest.raises(NodeFailed, match=r"unpickled on 10.*No module named 'not_in_the"):
+    launch(program, cluster.backend(address=cluster.network.address))
 
 
 def test_what_pods_are_given(cluster, tmp_path):
