@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
+import kubernetes_validate
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -109,6 +110,14 @@ def test_the_schema_is_strict():
     manifests.validate(jobset)
 
 
+def test_the_schema_of_jobs_is_strict():
+  jobset, _ = manifests.read(OPTIONS.dry_run(agent()))
+  job = jobset['spec']['replicatedJobs'][-1]['template']['spec']
+  job['template']['spec']['containers'][0]['imagePulPolicy'] = 'Always'
+  with pytest.raises(kubernetes_validate.ValidationError, match='imagePulPolicy'):
+    manifests.validate(jobset)
+
+
 names = st.from_regex(r'[A-Za-z0-9_][A-Za-z0-9_.-]{0,70}', fullmatch=True)
 policies = st.sampled_from([None, OnFailure(3), Always()])
 amounts = st.sampled_from(
@@ -128,7 +137,7 @@ members = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(program_name=names, nodes=members)
 def test_every_plan_is_valid_and_names_are_injective(program_name, nodes):
   program = Program(program_name)
