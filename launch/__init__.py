@@ -1,6 +1,7 @@
 """How a program runs: backends, the supervisor, and the courier between nodes."""
 
 from callsheet.launch.crew import Backend, Crew
+from callsheet.launch.kubernetes import Kubernetes
 from callsheet.launch.launching import BACKENDS, backend_of, launch, start
 from callsheet.launch.processes import Processes
 from callsheet.launch.ssh import Ssh
@@ -12,6 +13,7 @@ __all__ = [
   'BACKENDS',
   'Backend',
   'Crew',
+  'Kubernetes',
   'Processes',
   'Running',
   'Ssh',

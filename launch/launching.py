@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from callsheet.errors import UsageError
 from callsheet.launch.crew import Backend
+from callsheet.launch.kubernetes import Kubernetes
 from callsheet.launch.launchpad.backend import Launchpad
 from callsheet.launch.processes import Processes
 from callsheet.launch.ssh import Ssh
@@ -22,7 +23,13 @@ from callsheet.programs.plan import Plan
 from callsheet.programs.program import Program
 
 BACKENDS: Mapping[str, Callable[..., Backend]] = MappingProxyType(
-  {'launchpad': Launchpad, 'processes': Processes, 'ssh': Ssh, 'threads': Threads}
+  {
+    'kubernetes': Kubernetes,
+    'launchpad': Launchpad,
+    'processes': Processes,
+    'ssh': Ssh,
+    'threads': Threads,
+  }
 )
 
 

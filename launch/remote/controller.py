@@ -16,16 +16,18 @@ import cloudpickle
 from callsheet.errors import CallsheetError
 from callsheet.launch.crew import Backend
 from callsheet.launch.remote.ticket import carried_path
+from callsheet.launch.remote.versions import difference, versions
 from callsheet.programs.plan import Plan
 
 FINISHED, FAILED, INTERRUPTED = 0, 1, 130
-_PATH, _PROGRAM = 'path.json', 'program.pkl'
+_PATH, _PROGRAM, _VERSIONS = 'path.json', 'program.pkl', 'versions.json'
 
 
 def files(plan: Plan, backend: Backend) -> dict[str, bytes]:
   """What a controller has to be given, by file name; the plan may hold secrets."""
   return {
     _PATH: json.dumps(carried_path()).encode(),
+    _VERSIONS: json.dumps(versions()).encode(),
     _PROGRAM: cloudpickle.dumps((plan, backend)),
   }
 
@@ -53,8 +55,21 @@ def main() -> None:
   with open(os.path.join(folder, _PATH)) as stream:
     path = json.load(stream)
   sys.path += [entry for entry in path if entry not in sys.path]
+  with open(os.path.join(folder, _VERSIONS)) as stream:
+    unlike = difference(json.load(stream), versions(), than='the submitting machine')
+  if unlike:
+    print(f'callsheet: the launcher has {unlike}: make them alike', file=sys.stderr)
+    sys.exit(FAILED)
   with open(os.path.join(folder, _PROGRAM), 'rb') as stream:
-    plan, backend = pickle.load(stream)
+    try:
+      plan, backend = pickle.load(stream)
+    except (ImportError, AttributeError) as error:
+      print(
+        f'callsheet: the program can not be read here: {error}; what its nodes are '
+        'made of must be installed where the launcher and its workers run',
+        file=sys.stderr,
+      )
+      sys.exit(FAILED)
   from callsheet.launch.launching import launch
 
   try:

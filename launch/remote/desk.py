@@ -83,26 +83,23 @@ class Desk:
 
   # What workers call.
 
+  @blocking
   def sign_on(
     self, unit: str, life: int | None, host: str, versions: Mapping[str, str]
   ) -> Welcome | Refusal:
-    """A worker reports for duty."""
+    """A worker reports for duty; one that names no life waits until one is due."""
+    until = time.monotonic() + POLL
     with self._changed:
-      expected = self._lives.get(unit)
-      if self._closed or unit not in self._nodes:
-        return Refusal(f'the program has no unit {unit!r} (any more)')
-      if expected is None or expected.over:
-        return Refusal(f'{unit!r} is not due to start', again=life is None)
-      if life is not None and life != expected.number:
-        return Refusal(f'{unit!r} has another life by now')
-      if expected.seen is not None:
-        return Refusal(f'{unit!r} is at work on {expected.host}', again=life is None)
-      expected.host, expected.seen = host, time.monotonic()
+      while isinstance(given := self._give(unit, life, host), Refusal):
+        left = until - time.monotonic()
+        if not given.again or left <= 0:
+          return given
+        self._changed.wait(left)
     if unlike := difference(self._versions, versions):
       reason = f'its host {host} has {unlike}: install the same on every host'
-      self._fail(unit, expected, reason)
+      self._fail(unit, given, reason)
       return Refusal(reason)
-    return Welcome(expected.number, self._nodes[unit], self._deadline)
+    return Welcome(given.number, self._nodes[unit], self._deadline)
 
   def announce(self, unit: str, life: int, node: str, address: str) -> bool:
     """Says where a node listens; False if this life is over."""
@@ -164,6 +161,7 @@ class Desk:
       before = self._lives.get(unit)
       number = 1 if before is None else before.number + 1
       self._lives[unit] = _Life(number, report, time.monotonic())
+      self._changed.notify_all()
     return number
 
   def stop(self, unit: str, node: str) -> None:
@@ -225,6 +223,26 @@ class Desk:
       for life in self._lives.values():
         life.over = True
       self._changed.notify_all()
+
+  def _give(self, unit: str, life: int | None, host: str) -> _Life | Refusal:
+    """The life that a worker asks for, which is its own from now on."""
+    expected = self._lives.get(unit)
+    if self._closed or unit not in self._nodes:
+      return Refusal(f'the program has no unit {unit!r} (any more)')
+    if expected and not expected.over and life is None and expected.host == host:
+      self.end(
+        unit,
+        expected.number,
+        f'its process on {host} is gone, and its cluster has started another',
+      )
+    if expected is None or expected.over:
+      return Refusal(f'{unit!r} is not due to start', again=life is None)
+    if life is not None and life != expected.number:
+      return Refusal(f'{unit!r} has another life by now')
+    if expected.seen is not None:
+      return Refusal(f'{unit!r} is at work on {expected.host}', again=life is None)
+    expected.host, expected.seen = host, time.monotonic()
+    return expected
 
   def _living(self, unit: str, number: int) -> _Life | None:
     """The life of this number if it is the unit's present one; it has been heard of."""

@@ -15,13 +15,15 @@ from callsheet.calls import with_deadline
 from callsheet.errors import CourierError, UsageError
 from callsheet.launch import courier
 from callsheet.launch.courier.address import parse
-from callsheet.launch.events import Event, Exited, Stopped
+from callsheet.launch.events import Event, Exited, Failed, Stopped
 from callsheet.launch.node import NodeLife
 from callsheet.launch.remote.book import DeskBook
 from callsheet.launch.remote.desk import POLL, Refusal, Welcome
 from callsheet.launch.remote.routes import address_towards
 from callsheet.launch.remote.ticket import Ticket
 from callsheet.launch.remote.versions import versions
+from callsheet.programs.plan import NodePlan
+from callsheet.programs.resources import Never
 
 _CALL = 10.0  # seconds for a call of the desk
 _AGAIN = 1.0  # seconds before the desk is asked again
@@ -45,12 +47,12 @@ class _Shift:
     self._desk: Any = courier.connect(
       ticket.desk, self._secret, peer='desk', deadline=_CALL
     )
-    address = parse(ticket.desk)
-    self._host = address_towards(address.host, address.port)
+    self._host = ''
     self._life = 0
+    self._code = 0 if ticket.life is None else 1
     self._outbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
     self._reached = time.monotonic()
-    self._ended = False
+    self._ended = self._failed = False
     self._over = threading.Event()
 
   def serve(self) -> int:
@@ -59,11 +61,15 @@ class _Shift:
     book = DeskBook(
       self._desk, self._announce, self._secret, self._host, welcome.deadline
     )
-    nodes = pickle.loads(welcome.nodes)
+    if self._ticket.life is None:
+      # A cluster that ends its pods tells the launcher, too: it stops them in order.
+      signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    nodes = self._unpack(welcome)
     left = {node.name for node in nodes}
     lock = threading.Lock()
 
     def report(event: Event) -> None:
+      self._failed = self._failed or isinstance(event, Failed)
       self._outbox.put(event)
       if isinstance(event, Stopped):
         with lock:
@@ -78,12 +84,27 @@ class _Shift:
     for life in lives.values():
       life.start()
     self._over.wait()
-    return 0
+    return self._code if self._failed else 0
+
+  def _unpack(self, welcome: Welcome) -> tuple[NodePlan, ...]:
+    unit = self._ticket.unit
+    try:
+      nodes: tuple[NodePlan, ...] = pickle.loads(welcome.nodes)
+    except Exception as error:  # What they are made of is not installed here.
+      reason = f'its nodes can not be unpickled on {self._host}: {error!r}'
+      self._insist(self._desk.tell, unit, self._life, 1, Exited(unit, reason))
+      raise UsageError(f'{unit}: {reason}') from error
+    # A cluster starts those again that end badly: only those that may be.
+    if any(not isinstance(node.restart, Never) for node in nodes):
+      self._code = 1
+    return nodes
 
   def _sign_on(self) -> Welcome:
     ticket, found = self._ticket, versions()
-    until = time.monotonic() + ticket.patience
-    reach = with_deadline(self._desk.sign_on, ticket.patience)
+    arrival = ticket.patience if ticket.arrival is None else ticket.arrival
+    until = time.monotonic() + arrival
+    self._host = _own_address(ticket.desk, until)
+    reach = with_deadline(self._desk.sign_on, max(1.0, until - time.monotonic()))
     while True:
       answer = reach(ticket.unit, ticket.life, self._host, found)
       if isinstance(answer, Welcome):
@@ -133,13 +154,28 @@ class _Shift:
       self._reached = time.monotonic()
       if answer is None or answer is False:
         if self._ended:
-          threading.Event().wait()  # The process is about to end.
+          self._over.set()  # Its nodes have ended, nobody waits to hear of it.
+          threading.Event().wait()
         self._leave('dismissed by the launcher')
       return answer
 
   def _leave(self, why: str) -> None:
     print(f'callsheet: {self._ticket.unit}: {why}', file=sys.stderr, flush=True)
+    if self._code == 0:
+      os._exit(0)
     leave()
+
+
+def _own_address(desk: str, until: float) -> str:
+  """This host's address towards the desk, once the desk's host has a name."""
+  address = parse(desk)
+  while True:
+    try:
+      return address_towards(address.host, address.port)
+    except UsageError:
+      if time.monotonic() > until:
+        raise
+    time.sleep(_AGAIN)
 
 
 def leave() -> None:

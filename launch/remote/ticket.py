@@ -9,6 +9,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+# The units of one job, by their index, with commas between them.
+UNITS = 'CALLSHEET_UNITS'
+
 
 @dataclass(frozen=True)
 class Ticket:
@@ -20,6 +23,7 @@ class Ticket:
     unit: what to be.
     life: which of the unit's lives; None for the next that nobody has.
     patience: seconds without the desk after which the worker ends itself.
+    arrival: seconds that the desk may take to be there; its patience by default.
     environment: variables to set before anything numerical is imported.
     path: entries of `sys.path`.
   """
@@ -29,6 +33,7 @@ class Ticket:
   unit: str
   life: int | None = None
   patience: float = 60.0
+  arrival: float | None = None
   environment: Mapping[str, str] = field(default_factory=dict)
   path: tuple[str, ...] = ()
 
@@ -41,6 +46,14 @@ class Ticket:
     """Reads what `dumps` wrote."""
     fields = json.loads(line)
     return cls(**{**fields, 'path': tuple(fields['path'])})
+
+  def of_this_pod(self) -> Ticket:
+    """Which unit, where a job's pods share their ticket and are numbered."""
+    if UNITS not in os.environ:
+      return self
+    units = os.environ[UNITS].split(',')
+    index = int(os.environ.get('JOB_COMPLETION_INDEX', '0'))
+    return dataclasses.replace(self, unit=units[index])
 
 
 def carried_path() -> tuple[str, ...]:

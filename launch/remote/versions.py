@@ -20,10 +20,18 @@ def versions() -> dict[str, str]:
   return found
 
 
-def difference(here: Mapping[str, str], there: Mapping[str, str]) -> str:
-  """What differs, in words; empty if nothing does."""
+def difference(
+  here: Mapping[str, str], there: Mapping[str, str], than: str = 'the launcher'
+) -> str:
+  """What differs, in words; empty if nothing does.
+
+  Args:
+    here: versions as they should be.
+    there: as they are.
+    than: who has those of `here`.
+  """
   return ', '.join(
-    f'{name} {there.get(name, "none")} where the launcher has {version}'
+    f'{name} {there.get(name, "none")} where {than} has {version}'
     for name, version in here.items()
     if there.get(name) != version
   )

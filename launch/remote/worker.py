@@ -25,7 +25,9 @@ def main() -> None:
   faulthandler.register(signal.SIGUSR1, all_threads=True)
   if len(sys.argv) > 1:
     with open(sys.argv[1]) as file:
-      ticket = Ticket.loads(file.read())
+      ticket = Ticket.loads(file.read()).of_this_pod()
+    # Where this is a container's first process, nothing is done by default.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(1))
   else:
     ticket = Ticket.loads(sys.stdin.readline())
     threading.Thread(target=_watch_input, daemon=True, name='input').start()

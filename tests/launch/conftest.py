@@ -17,7 +17,9 @@ import pytest
 
 from callsheet.launch import Backend, Processes, backend_of
 from callsheet.launch.launchpad import Launchpad
+from tests.launch.cluster import Cluster
 from tests.launch.main import here
+from tests.launch.namespaces import why_not
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,7 +46,19 @@ def nothing_left() -> Iterator[None]:
   )
 
 
-@pytest.fixture(params=['threads', 'processes', 'ssh', 'launchpad'])
+@pytest.fixture(scope='session')
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+  """A Kubernetes cluster of this machine's own; skips where there can be none."""
+  if reason := why_not():
+    pytest.skip(reason)
+  made = Cluster(tmp_path_factory.mktemp('cluster'))
+  try:
+    yield made
+  finally:
+    made.close()
+
+
+@pytest.fixture(params=['threads', 'processes', 'ssh', 'launchpad', 'kubernetes'])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
   """Every launch backend that runs on this machine alone."""
   if request.param == 'ssh':
@@ -54,6 +68,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
       'launchpad', reason='dm-launchpad is not installed: it needs Python 3.10'
     )
     return Launchpad(log_directory=str(tmp_path / 'logs'))
+  if request.param == 'kubernetes':
+    cluster: Cluster = request.getfixturevalue('cluster')
+    return cluster.backend(address=cluster.network.address)
   if request.param == 'processes':
     return Processes(log_directory=str(tmp_path / 'logs'))
   return backend_of(request.param)

@@ -38,10 +38,11 @@ def test_a_worker_is_given_its_nodes():
 
 
 @pytest.mark.parametrize('life', [1, None])
-def test_a_second_worker_for_the_same_life_is_refused(life):
+def test_a_second_worker_for_the_same_life_is_refused(life, monkeypatch):
+  monkeypatch.setattr(desks, 'POLL', 0.01)
   desk, _ = expecting()
   sign_on(desk, life)
-  refusal = sign_on(desk, life)
+  refusal = desk.sign_on('actor', life, 'elsewhere', versions())
   assert isinstance(refusal, Refusal) and 'at work on somewhere' in refusal.reason
   # One that was started by the cluster itself may be the replacement: it asks again.
   assert refusal.again == (life is None)
@@ -60,7 +61,26 @@ def test_a_worker_of_a_life_that_was_given_up_is_refused():
   assert isinstance(sign_on(desk), Welcome)
 
 
-def test_a_worker_that_is_not_due_asks_again():
+def test_a_worker_that_its_cluster_has_started_again_ends_the_life_before(monkeypatch):
+  monkeypatch.setattr(desks, 'POLL', 0.01)
+  desk, events = expecting()
+  sign_on(desk)
+  assert sign_on(desk) == Refusal("'actor' is not due to start", again=True)
+  (event,) = events
+  assert 'its process on somewhere is gone' in event.reason
+  desk.expect('actor', events.append)
+  assert sign_on(desk) == Welcome(2, b'the nodes', 60.0)
+
+
+def test_a_worker_that_is_early_waits_until_it_is_due():
+  desk, events = expecting()
+  desk.end('actor', 1, 'gone')
+  threading.Timer(0.05, desk.expect, ('actor', events.append)).start()
+  assert isinstance(sign_on(desk), Welcome)
+
+
+def test_a_worker_that_is_not_due_asks_again(monkeypatch):
+  monkeypatch.setattr(desks, 'POLL', 0.01)
   desk, _ = expecting()
   desk.end('actor', 1, 'gone')
   assert sign_on(desk) == Refusal("'actor' is not due to start", again=True)
@@ -167,6 +187,15 @@ def test_the_secret_is_not_shown():
   ticket = Ticket('tcp:a:1', 'feed', 'actor', path=('/a',), environment={'A': '1'})
   assert 'feed' not in repr(ticket)
   assert Ticket.loads(ticket.dumps()) == ticket
+
+
+def test_pods_of_one_job_share_a_ticket(monkeypatch):
+  ticket = Ticket('tcp:a:1', 'feed', '', arrival=9.0)
+  assert ticket.of_this_pod() == ticket
+  monkeypatch.setenv('CALLSHEET_UNITS', 'actor/0,actor/1')
+  monkeypatch.setenv('JOB_COMPLETION_INDEX', '1')
+  assert ticket.of_this_pod().unit == 'actor/1'
+  assert ticket.of_this_pod().arrival == 9.0
 
 
 def test_the_address_is_that_of_the_route_not_of_the_name():
