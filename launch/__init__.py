@@ -3,6 +3,7 @@
 from callsheet.launch.crew import Backend, Crew
 from callsheet.launch.launching import BACKENDS, backend_of, launch, start
 from callsheet.launch.processes import Processes
+from callsheet.launch.slurm import Slurm
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
 from callsheet.launch.terminal import Terminal
@@ -14,6 +15,7 @@ __all__ = [
   'Crew',
   'Processes',
   'Running',
+  'Slurm',
   'Ssh',
   'Terminal',
   'Threads',

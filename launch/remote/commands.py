@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.ticket import Ticket
 
 MODULE = 'callsheet.launch.remote.worker'
+_PATIENCE = 2.0  # seconds that a command may take to end by itself
 
 
 def worker_command(python: str, path: Sequence[str] = ()) -> list[str]:
@@ -26,10 +27,18 @@ class Commands:
 
   Args:
     logs: get what they print.
+    environment: of the commands; this process's by default.
+    ending: the signal that ends a command; one that it may take its time over is
+      followed by SIGKILL.
   """
 
-  def __init__(self, logs: Logs) -> None:
-    self._logs = logs
+  def __init__(
+    self,
+    logs: Logs,
+    environment: Mapping[str, str] | None = None,
+    ending: signal.Signals = signal.SIGKILL,
+  ) -> None:
+    self._logs, self._environment, self._ending = logs, environment, ending
     self._lock = threading.Lock()
     self._processes: dict[str, subprocess.Popen[bytes]] = {}
     self._threads: list[threading.Thread] = []
@@ -54,6 +63,7 @@ class Commands:
     self.kill(unit)  # Of a life that was given up.
     process = subprocess.Popen(
       command,
+      env=self._environment,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
@@ -85,14 +95,17 @@ class Commands:
   def kill(self, unit: str) -> None:
     """Kills the unit's command; its worker notices that by its standard input."""
     process = self._processes.get(unit)
-    if process is not None and process.poll() is None:
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process is None or process.poll() is not None:
+      return
+    _signal(process, self._ending)
+    if self._ending != signal.SIGKILL:
+      self._thread(_insist, process)
 
   def close(self) -> None:
     """Ends every command that still runs."""
-    for unit, process in self._processes.items():
+    for unit in self._processes:
       self.kill(unit)
+    for process in self._processes.values():
       process.wait()
     for thread in self._threads:
       thread.join(2.0)
@@ -107,6 +120,18 @@ class Commands:
     thread.start()
     self._threads.append(thread)
     return thread
+
+
+def _insist(process: subprocess.Popen[bytes]) -> None:
+  try:
+    process.wait(_PATIENCE)
+  except subprocess.TimeoutExpired:
+    _signal(process, signal.SIGKILL)
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, number)
 
 
 def _reason(code: int, line: str) -> str:
