@@ -449,3 +449,13 @@ def leaving(path: str) -> Program:
   program = Program('leaving')
   program.add('leaving', Leaving, path)
   return program
+
+
+class Where:
+  """Tells what its process was given."""
+
+  def variable(self, name: str) -> str | None:
+    return os.environ.get(name)
+
+  def run(self, stop: threading.Event) -> None:
+    stop.wait()
