@@ -196,15 +196,16 @@ class _SlurmEngine:
   def start(self, unit: str, ticket: Ticket, ended: Callable[[str], None]) -> None:
     """See `Engine.start`."""
     part, group = self._places[unit]
-    avoid: list[str] = []
+    avoid: set[str] = set()
     overlap = self._options.overlap
     if unit in self._started:
       if reason := self._allocation.over(group):
         raise NodeFailed(unit, reason)
-      avoid, left = self._allocation.lost(unit, group)
+      silent = self._commands.runs(unit)
+      avoid, left = self._allocation.lost(unit, group, silent)
       # The cores that it had are gone, or not yet free.
       overlap = overlap or (bool(avoid) and not part.gpus)
-      avoid = avoid if left else []
+      avoid = avoid if left else set()
     self._started.add(unit)
     command = step_command(
       unit,
@@ -212,7 +213,7 @@ class _SlurmEngine:
       self._allocation.job,
       group,
       worker_command(self._options.python, ticket.path),
-      avoid,
+      sorted(avoid),
       overlap,
     )
 

@@ -65,42 +65,46 @@ class Allocation:
       return ''
     return f'Slurm job {self.job} is over'
 
-  def nodes(self, group: int | None) -> list[str]:
-    """The component's nodes."""
-    listed = [
+  def _nodes(self, group: int | None) -> list[str]:
+    """The component's nodes, as Slurm abbreviates them: n[1-3]."""
+    listed = ask('squeue', '-h', f'--jobs={self.job}', '-o%i|%N').splitlines()
+    found = (line.strip().partition('|') for line in listed)
+    return [
       names
-      for line in ask('squeue', '-h', f'--jobs={self.job}', '-o%i|%N').splitlines()
-      for index, _, names in [line.strip().partition('|')]
+      for index, _, names in found
       if names and (group is None or index.endswith(f'+{group}'))
     ]
-    return ask('scontrol', 'show', 'hostnames', ','.join(listed)).split()
 
-  def lost(self, unit: str, group: int | None) -> tuple[list[str], list[str]]:
-    """The component's nodes that are lost, and the others.
+  def lost(self, unit: str, group: int | None, silent: bool) -> tuple[set[str], bool]:
+    """The component's nodes that are lost, and whether others are left.
 
-    Lost are those that are down, or where a step of the unit is still said to run.
+    Args:
+      unit: that is about to start again.
+      group: its component's.
+      silent: whether its last step has not ended: Slurm may not know yet that the node
+        is lost.
     """
     try:
-      nodes = self.nodes(group)
-      states = ask('sinfo', '-h', '-N', f'--nodes={",".join(nodes)}', '-o%N|%T')
+      nodes = ','.join(self._nodes(group))
+      states = ask('sinfo', '-h', '-N', f'--nodes={nodes}', '-o%N|%T')
       steps = ask('squeue', '-h', '-s', f'--jobs={self.job}', '-o%j|%N')
     except UsageError:
-      return [], []  # Slurm does not answer just now; srun waits until it does.
-    bad = set()
+      return set(), True  # Slurm does not answer just now; srun waits until it does.
+    bad: set[str] = set()
+    good: set[str] = set()
     for line in states.splitlines():
       name, _, state = line.strip().partition('|')
-      if state.endswith('*') or state.startswith(_DOWN):
-        bad.add(name)
-    for line in steps.splitlines():
+      down = state.endswith('*') or state.startswith(_DOWN)
+      (bad if down else good).add(name)
+    for line in steps.splitlines() if silent else ():
       name, _, node = line.strip().rpartition('|')
       if name == unit:
         bad.add(node)
-    return sorted(bad & set(nodes)), sorted(set(nodes) - bad)
+    return bad, bool(good - bad)
 
   def address(self) -> str:
     """Of this host, as the job's nodes reach it."""
-    nodes = [n for index in range(self.sizes) for n in self.nodes(self.group(index))]
-    shown = ask('scontrol', 'show', 'node', ','.join(nodes))
+    shown = ask('scontrol', 'show', 'node', ','.join(self._nodes(None)))
     addresses = [
       address_towards(there) for there in re.findall(r'NodeAddr=(\S+)', shown)
     ]
@@ -208,7 +212,7 @@ def obtain(
   try:
     while not granted.wait(_LOOK):
       if holder.poll() is not None and not granted.is_set():
-        why = next((line for line in heard if 'error' in line), ' '.join(heard[-1:]))
+        why = next((line for line in heard if 'error' in line), ' '.join(heard[:1]))
         raise UsageError(f'Slurm does not take the job: {why}')
       now = time.monotonic()
       job = _job(heard)

@@ -56,7 +56,7 @@ def ask(*command: str) -> str:
     raise _missing(command[0]) from None
   if done.returncode:
     said = (done.stderr.strip() or done.stdout.strip()).splitlines()
-    raise UsageError(f'{" ".join(command)}: {said[-1] if said else "failed"}')
+    raise UsageError(f'{" ".join(command)}: {said[0] if said else "failed"}')
   return done.stdout
 
 
@@ -94,11 +94,13 @@ def check(parts: Sequence[Component], backend: Slurm) -> None:
   for command in _COMMANDS:
     if shutil.which(command) is None:
       raise _missing(command)
-  if ' is UP' not in (answer := ask('scontrol', 'ping')):
+  try:
+    ask('scontrol', 'ping')
+  except UsageError as error:
     raise UsageError(
-      f"Slurm's controller can not be reached: {answer.strip()}; see SLURM_CONF or "
+      f"Slurm's controller can not be reached ({error}): see SLURM_CONF or "
       '/etc/slurm/slurm.conf, and whether slurmctld runs there'
-    )
+    ) from None
   limits: dict[str, str] = {}
   usual = ''
   for line in ask('sinfo', '--noheader', '--format=%P|%l').splitlines():

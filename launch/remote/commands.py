@@ -13,7 +13,7 @@ from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.ticket import Ticket
 
 MODULE = 'callsheet.launch.remote.worker'
-_PATIENCE = 2.0  # seconds that a command may take to end by itself
+_PATIENCE = 1.0  # seconds that a command may take to end by itself
 
 
 def worker_command(python: str, path: Sequence[str] = ()) -> list[str]:
@@ -28,8 +28,8 @@ class Commands:
   Args:
     logs: get what they print.
     environment: of the commands; this process's by default.
-    ending: the signal that ends a command; one that it may take its time over is
-      followed by SIGKILL.
+    ending: the signal that ends a command; if it is not SIGKILL, the command may first
+      end by itself, for its worker was dismissed, and SIGKILL comes last.
   """
 
   def __init__(
@@ -97,15 +97,18 @@ class Commands:
     process = self._processes.get(unit)
     if process is None or process.poll() is not None:
       return
-    _signal(process, self._ending)
-    if self._ending != signal.SIGKILL:
-      self._thread(_insist, process)
+    if self._ending == signal.SIGKILL:
+      _signal(process, signal.SIGKILL)
+    else:
+      self._thread(_insist, process, self._ending)
 
   def close(self) -> None:
     """Ends every command that still runs."""
-    for unit in self._processes:
-      self.kill(unit)
-    for process in self._processes.values():
+    left = [p for p in self._processes.values() if p.poll() is None]
+    for process in left:
+      _signal(process, self._ending)
+    for process in left:
+      _insist(process, signal.SIGKILL)
       process.wait()
     for thread in self._threads:
       thread.join(2.0)
@@ -122,11 +125,14 @@ class Commands:
     return thread
 
 
-def _insist(process: subprocess.Popen[bytes]) -> None:
-  try:
-    process.wait(_PATIENCE)
-  except subprocess.TimeoutExpired:
-    _signal(process, signal.SIGKILL)
+def _insist(process: subprocess.Popen[bytes], *numbers: signal.Signals) -> None:
+  """Sends one signal after the other, SIGKILL last, until the process has ended."""
+  for number in (*numbers, signal.SIGKILL):
+    try:
+      process.wait(_PATIENCE)
+      return
+    except subprocess.TimeoutExpired:
+      _signal(process, number)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -183,7 +183,7 @@ class Fan:
 
 
 class BadStart:
-  def __init__(self) -> None:
+  def __init__(self, other: Pings | None = None) -> None:
     raise Oops('no start')
 
   def run(self) -> None:
@@ -191,7 +191,14 @@ class BadStart:
 
 
 class BadRun:
+  """Fails, once the other node is there, if it knows one."""
+
+  def __init__(self, other: Pings | None = None) -> None:
+    self._other = other
+
   def run(self) -> None:
+    if self._other is not None:
+      self._other.ping()
     print('about to fail')
     raise Oops('no run')
 

@@ -103,7 +103,9 @@ class Cluster:
     self._run('slurmctld', '-D', '-c', '-f', self.environment['SLURM_CONF'])
     for node in NODES:
       self.start_node(node)
-    _until(lambda: self.ask('sinfo', '-h', '-o%T %D').strip() == 'idle 3', 'the nodes')
+    _until(
+      lambda: self.ask('sinfo', '-h', '-o%T %D', '-pmain') == 'idle 3\n', 'the nodes'
+    )
 
   def start_node(self, node: str) -> None:
     self._run(
@@ -131,8 +133,12 @@ class Cluster:
     return [*watching, *working]
 
   def bring_back(self, node: str) -> None:
+    # What Slurm still believes to run there is over.
+    update = ('scontrol', 'update', f'NodeName={node}')
+    self.ask(*update, 'State=DOWN', 'Reason=lost')
     self.start_node(node)
-    _until(lambda: self.ask('sinfo', '-h', '-o%T %D').strip() == 'idle 3', node)
+    self.ask(*update, 'State=RESUME')
+    _until(lambda: self.ask('sinfo', '-h', '-o%T %D', '-pmain') == 'idle 3\n', node)
 
   def jobs(self) -> str:
     return self.ask('squeue', '-h', '-o%i %j %T')

@@ -95,8 +95,9 @@ def test_futures(backend, tmp_path):
 
 @pytest.mark.parametrize('service', [services.BadStart, services.BadRun])
 def test_exception_in_a_node(backend, tmp_path, service):
-  program, _ = holding('bad', tmp_path)
-  program.add('bad', service)
+  program = Program('bad')
+  hold = program.add('hold', Forever, 'hold', str(tmp_path / 'closed'))
+  program.add('bad', service, hold)
   with pytest.raises(NodeFailed) as caught:
     launch(program, backend)
   assert caught.value.node == 'bad'
