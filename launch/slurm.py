@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from callsheet.errors import NodeFailed, UsageError
-from callsheet.launch.remote import controller
 from callsheet.launch.remote.commands import Commands, worker_command
 from callsheet.launch.remote.crew import RemoteCrew
 from callsheet.launch.remote.logs import Logs
@@ -138,6 +137,8 @@ class Slurm:
     Raises:
       UsageError: there is no Slurm, or it can't give what is asked for.
     """
+    from callsheet.launch.remote import controller  # Run as a script, it imports us.
+
     parts = self._components(plan)
     check(parts, self)
     try:

@@ -50,7 +50,10 @@ def on_slurm(
   for name, value in slurm_cluster.environment.items():
     monkeypatch.setenv(name, value)
   yield slurm_cluster
-  wait_for(lambda: not slurm_cluster.jobs(), slurm_cluster.jobs)
+  try:
+    wait_for(lambda: not slurm_cluster.jobs(), slurm_cluster.jobs)
+  finally:
+    slurm_cluster.cancel()
 
 
 @pytest.fixture(autouse=True)

@@ -70,7 +70,7 @@ class Cluster:
   def __init__(self, folder: Path) -> None:
     self._folder = folder
     self.environment = {'SLURM_CONF': str(folder / 'slurm.conf')}
-    self._daemons: dict[str, subprocess.Popen[bytes]] = {}
+    self._daemons: dict[str, psutil.Process] = {}
 
   def start(self) -> None:
     folder = self._folder
@@ -108,9 +108,15 @@ class Cluster:
     )
 
   def start_node(self, node: str) -> None:
-    self._run(
-      'slurmd', '-D', '-N', node, '-f', self.environment['SLURM_CONF'], key=node
-    )
+    """Becomes no child of ours: what tests leave behind is told by our children."""
+    pid = self._folder / f'slurmd_{node}.pid'
+    pid.unlink(missing_ok=True)
+    path = _find('slurmd')
+    assert path is not None
+    conf = self.environment['SLURM_CONF']
+    subprocess.run([path, '-N', node, '-f', conf], check=True, capture_output=True)
+    _until(lambda: pid.exists() and pid.read_text().strip() != '', node)
+    self._daemons[node] = psutil.Process(int(pid.read_text()))
 
   def lose_node(self, node: str) -> None:
     """The node and all that runs there are gone at once, as if its power had failed."""
@@ -149,27 +155,31 @@ class Cluster:
     )
     return done.stdout.decode()
 
+  def cancel(self) -> None:
+    """Ends every job."""
+    for line in self.jobs().splitlines():
+      self.ask('scancel', line.split()[0].partition('+')[0])
+
   def stop(self) -> None:
     with contextlib.suppress(subprocess.TimeoutExpired):
-      for line in self.jobs().splitlines():
-        self.ask('scancel', line.split()[0].partition('+')[0])
+      self.cancel()
       _until(lambda: not self.jobs(), 'the jobs')
     for daemon in reversed(self._daemons.values()):
-      daemon.send_signal(signal.SIGTERM)
+      with contextlib.suppress(psutil.NoSuchProcess):
+        daemon.send_signal(signal.SIGTERM)
     for daemon in self._daemons.values():
       try:
         daemon.wait(10)
-      except subprocess.TimeoutExpired:
+      except psutil.TimeoutExpired:
         daemon.kill()
         daemon.wait()
 
-  def _run(self, daemon: str, *arguments: str, key: str = '') -> None:
+  def _run(self, daemon: str, *arguments: str) -> None:
     path = _find(daemon)
     assert path is not None
-    output = self._folder / f'{key or daemon}.out'
-    with output.open('ab') as stream:
-      self._daemons[key or daemon] = subprocess.Popen(
-        [path, *arguments], stdout=stream, stderr=stream, start_new_session=True
+    with (self._folder / f'{daemon}.out').open('ab') as output:
+      self._daemons[daemon] = psutil.Popen(
+        [path, *arguments], stdout=output, stderr=output, start_new_session=True
       )
 
 
