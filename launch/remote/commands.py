@@ -13,7 +13,7 @@ from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.ticket import Ticket
 
 MODULE = 'callsheet.launch.remote.worker'
-_PATIENCE = 1.0  # seconds that a command may take to end by itself
+_PATIENCE = 0.5  # seconds that a command may take to end by itself
 
 
 def worker_command(python: str, path: Sequence[str] = ()) -> list[str]:

@@ -123,10 +123,12 @@ def launched(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def wait_for(
-  condition: Callable[[], bool], complaint: Callable[[], str] = lambda: 'timed out'
+  condition: Callable[[], bool],
+  complaint: Callable[[], str] = lambda: 'timed out',
+  seconds: float = 15.0,
 ) -> None:
-  """Waits for a condition, at most 15 seconds."""
-  until = time.monotonic() + 15
+  """Waits for a condition, at most so many seconds."""
+  until = time.monotonic() + seconds
   while not condition():
     assert time.monotonic() < until, complaint()
     time.sleep(0.02)

@@ -138,7 +138,8 @@ def test_many_restarts_in_a_row(backend, tmp_path):
   program.add(node, services.Phoenix, tally, 8)
   with start(program, backend) as running:
     client = running.client(tally)
-    wait_for(lambda: running.wait(0.02) or client.total() == 9)
+    # Nine processes, one after the other.
+    wait_for(lambda: running.wait(0.02) or client.total() == 9, seconds=60)
 
 
 def test_restarts_run_out(backend, tmp_path):

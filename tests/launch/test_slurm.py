@@ -300,13 +300,10 @@ def test_detached_job_is_queued_again(on_slurm, tmp_path):
   wait_for(lambda: 'PENDING' in on_slurm.jobs(), (folder / 'job.log').read_text)
   closed = path.read_text().split()
   assert closed == ['actor', 'actor', 'learner', 'replay', 'counter']
-
-  def again() -> bool:
-    # Slurm would wait for two minutes, in case something of the job is left.
-    on_slurm.ask('scontrol', 'update', f'JobId={job}', 'StartTime=now')
-    return 'RUNNING' in on_slurm.jobs()
-
-  wait_for(again, on_slurm.jobs)
+  # Slurm would wait for two minutes, in case something of the job is left.
+  wait_for(lambda: on_slurm.ask('sinfo', '-h', '-o%T', '-pmain') == 'idle\n')
+  time.sleep(3)
+  on_slurm.ask('scontrol', 'update', f'JobId={job}', 'StartTime=now')
   wait_for(lambda: len(begun.read_text()) == 10, (folder / 'job.log').read_text)
   on_slurm.ask('scancel', job)
   wait_for(lambda: not on_slurm.jobs(), on_slurm.jobs)
