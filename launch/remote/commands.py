@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.ticket import Ticket
 
 MODULE = 'callsheet.launch.remote.worker'
+_PATIENCE = 0.5  # seconds that a command may take to end by itself
 
 
 def worker_command(python: str, path: Sequence[str] = ()) -> list[str]:
@@ -26,10 +27,18 @@ class Commands:
 
   Args:
     logs: get what they print.
+    environment: of the commands; this process's by default.
+    ending: the signal that ends a command; if it is not SIGKILL, the command may first
+      end by itself, for its worker was dismissed, and SIGKILL comes last.
   """
 
-  def __init__(self, logs: Logs) -> None:
-    self._logs = logs
+  def __init__(
+    self,
+    logs: Logs,
+    environment: Mapping[str, str] | None = None,
+    ending: signal.Signals = signal.SIGKILL,
+  ) -> None:
+    self._logs, self._environment, self._ending = logs, environment, ending
     self._lock = threading.Lock()
     self._processes: dict[str, subprocess.Popen[bytes]] = {}
     self._threads: list[threading.Thread] = []
@@ -54,6 +63,7 @@ class Commands:
     self.kill(unit)  # Of a life that was given up.
     process = subprocess.Popen(
       command,
+      env=self._environment,
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
@@ -85,14 +95,20 @@ class Commands:
   def kill(self, unit: str) -> None:
     """Kills the unit's command; its worker notices that by its standard input."""
     process = self._processes.get(unit)
-    if process is not None and process.poll() is None:
-      with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process is None or process.poll() is not None:
+      return
+    if self._ending == signal.SIGKILL:
+      _signal(process, signal.SIGKILL)
+    else:
+      self._thread(_insist, process, self._ending)
 
   def close(self) -> None:
     """Ends every command that still runs."""
-    for unit, process in self._processes.items():
-      self.kill(unit)
+    left = [p for p in self._processes.values() if p.poll() is None]
+    for process in left:
+      _signal(process, self._ending)
+    for process in left:
+      _insist(process, signal.SIGKILL)
       process.wait()
     for thread in self._threads:
       thread.join(2.0)
@@ -107,6 +123,21 @@ class Commands:
     thread.start()
     self._threads.append(thread)
     return thread
+
+
+def _insist(process: subprocess.Popen[bytes], *numbers: signal.Signals) -> None:
+  """Sends one signal after the other, SIGKILL last, until the process has ended."""
+  for number in (*numbers, signal.SIGKILL):
+    try:
+      process.wait(_PATIENCE)
+      return
+    except subprocess.TimeoutExpired:
+      _signal(process, number)
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+  with contextlib.suppress(ProcessLookupError):
+    os.killpg(process.pid, number)
 
 
 def _reason(code: int, line: str) -> str:

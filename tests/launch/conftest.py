@@ -15,8 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from callsheet.launch import Backend, Processes, backend_of
+from callsheet.launch import Backend, Processes, Slurm, backend_of
 from callsheet.launch.launchpad import Launchpad
+from tests.launch import slurm_cluster as slurm
 from tests.launch.cluster import Cluster
 from tests.launch.main import here
 from tests.launch.namespaces import why_not
@@ -35,9 +36,34 @@ def _traces() -> tuple[set[int], set[str], set[str], set[object]]:
   )
 
 
+@pytest.fixture(scope='session')
+def slurm_cluster() -> Iterator[slurm.Cluster]:
+  """A cluster of three nodes, started when the first test needs it."""
+  if reason := slurm.missing():
+    pytest.skip(f'a Slurm cluster can not run here: {reason}')
+  yield from slurm.cluster(Path(tempfile.mkdtemp(prefix='slurm-')))
+
+
+@pytest.fixture
+def on_slurm(
+  slurm_cluster: slurm.Cluster, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[slurm.Cluster]:
+  """The cluster as this process's own; no job may be left in it."""
+  for name, value in slurm_cluster.environment.items():
+    monkeypatch.setenv(name, value)
+  yield slurm_cluster
+  try:
+    wait_for(lambda: not slurm_cluster.jobs(), slurm_cluster.jobs)
+  finally:
+    slurm_cluster.cancel()
+
+
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
   """Fails a test that leaves a process, a thread, a temporary folder or a port."""
+  parameters = getattr(request.node, 'callspec', None)
+  if parameters is not None and parameters.params.get('backend') == 'slurm':
+    request.getfixturevalue('slurm_cluster')  # Its daemons stay until the last test.
   before = _traces()
   yield
   wait_for(
@@ -58,9 +84,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.close()
 
 
-@pytest.fixture(params=['threads', 'processes', 'ssh', 'launchpad', 'kubernetes'])
+@pytest.fixture(
+  params=['threads', 'processes', 'ssh', 'slurm', 'launchpad', 'kubernetes']
+)
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
   """Every launch backend that runs on this machine alone."""
+  if request.param == 'slurm':
+    request.getfixturevalue('on_slurm')
+    return Slurm(log_directory=str(tmp_path / 'logs'))
   if request.param == 'ssh':
     return here(str(tmp_path / 'logs'))
   if request.param == 'launchpad':
@@ -111,10 +142,12 @@ def launched(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 def wait_for(
-  condition: Callable[[], bool], complaint: Callable[[], str] = lambda: 'timed out'
+  condition: Callable[[], bool],
+  complaint: Callable[[], str] = lambda: 'timed out',
+  seconds: float = 15.0,
 ) -> None:
-  """Waits for a condition, at most 15 seconds."""
-  until = time.monotonic() + 15
+  """Waits for a condition, at most so many seconds."""
+  until = time.monotonic() + seconds
   while not condition():
     assert time.monotonic() < until, complaint()
     time.sleep(0.02)

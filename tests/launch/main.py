@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 
-from callsheet.launch import Backend, Processes, Ssh, Threads, launch
+from callsheet.launch import Backend, Processes, Slurm, Ssh, Threads, launch
 from callsheet.launch.launchpad import Launchpad
 from tests.launch import services
 from tests.launch.hosts import Hosts
@@ -31,6 +31,8 @@ def chosen(backend: str, logs: str) -> Backend:
     threading.Thread(target=threading.Event().wait, daemon=True).start()
   if backend in ('processes', 'forked', 'threaded'):
     return Processes(log_directory=logs, fork=backend != 'processes')
+  if backend == 'slurm':
+    return Slurm(log_directory=logs)
   if backend == 'ssh':
     return here(logs)
   if backend == 'launchpad':

@@ -184,7 +184,7 @@ class Fan:
 
 
 class BadStart:
-  def __init__(self) -> None:
+  def __init__(self, other: Pings | None = None) -> None:
     raise Oops('no start')
 
   def run(self) -> None:
@@ -192,7 +192,14 @@ class BadStart:
 
 
 class BadRun:
+  """Fails, once the other node is there, if it knows one."""
+
+  def __init__(self, other: Pings | None = None) -> None:
+    self._other = other
+
   def run(self) -> None:
+    if self._other is not None:
+      self._other.ping()
     print('about to fail')
     raise Oops('no run')
 
@@ -466,3 +473,13 @@ def leaving(path: str) -> Program:
   program = Program('leaving')
   program.add('leaving', Leaving, path)
   return program
+
+
+class Where:
+  """Tells what its process was given."""
+
+  def variable(self, name: str) -> str | None:
+    return os.environ.get(name)
+
+  def run(self, stop: threading.Event) -> None:
+    stop.wait()

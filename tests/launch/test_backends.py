@@ -95,8 +95,9 @@ def test_futures(backend, tmp_path):
 
 @pytest.mark.parametrize('service', [services.BadStart, services.BadRun])
 def test_exception_in_a_node(backend, tmp_path, service):
-  program, _ = holding('bad', tmp_path)
-  program.add('bad', service)
+  program = Program('bad')
+  hold = program.add('hold', Forever, 'hold', str(tmp_path / 'closed'))
+  program.add('bad', service, hold)
   with pytest.raises(NodeFailed) as caught:
     launch(program, backend)
   assert caught.value.node == 'bad'
@@ -137,7 +138,8 @@ def test_many_restarts_in_a_row(backend, tmp_path):
   program.add(node, services.Phoenix, tally, 8)
   with start(program, backend) as running:
     client = running.client(tally)
-    wait_for(lambda: running.wait(0.02) or client.total() == 9)
+    # Nine processes, one after the other.
+    wait_for(lambda: running.wait(0.02) or client.total() == 9, seconds=60)
 
 
 def test_restarts_run_out(backend, tmp_path):
