@@ -79,7 +79,8 @@ class RemoteCrew:
     self._units = plan.units()
     self._unit_of = {node.name: node.unit for node in plan.nodes}
     nodes = {unit: cloudpickle.dumps(nodes) for unit, nodes in self._units.items()}
-    self._desk = Desk(nodes, deadline=deadline, arrival=arrival, silence=silence)
+    first = {unit: nodes[0].name for unit, nodes in self._units.items()}
+    self._desk = Desk(nodes, first, deadline=deadline, arrival=arrival, silence=silence)
     self._secret = secret or secrets.token_bytes(32)
     host = f'[{address}]' if ':' in address else address
     self._server = courier.Server(f'tcp:{host}:{port}', self._secret, 'desk')

@@ -60,6 +60,7 @@ class Desk:
 
   Args:
     nodes: of each unit, pickled.
+    first: the name of each unit's first node, which takes the blame for its worker.
     deadline: of a call that names none.
     arrival: seconds that a unit's worker may take to sign on; None for no limit.
     silence: seconds without a word after which a worker counts as lost.
@@ -68,12 +69,13 @@ class Desk:
   def __init__(
     self,
     nodes: Mapping[str, bytes],
+    first: Mapping[str, str],
     *,
     deadline: float | None = 60.0,
     arrival: float | None = 60.0,
     silence: float = 45.0,
   ) -> None:
-    self._nodes, self._deadline = nodes, deadline
+    self._nodes, self._first, self._deadline = nodes, first, deadline
     self._arrival, self._silence = arrival, silence
     self._versions = versions()
     self._changed = threading.Condition()
@@ -253,5 +255,6 @@ class Desk:
     return life
 
   def _fail(self, unit: str, life: _Life, reason: str) -> None:
-    life.report(Failed(unit, Failure(unit, reason, refused=True)))
+    node = self._first[unit]
+    life.report(Failed(node, Failure(node, reason, refused=True)))
     self.end(unit, life.number, reason)

@@ -18,11 +18,11 @@ from callsheet.launch.remote.versions import difference, versions
 from tests.launch.main import here
 from tests.launch.services import Greeter
 
-NODES = {'actor': b'the nodes'}
+NODES, FIRST = {'actor': b'the nodes'}, {'actor': 'actor/0'}
 
 
 def expecting(**options: object) -> tuple[Desk, list[object]]:
-  desk, events = Desk(NODES, **options), []
+  desk, events = Desk(NODES, FIRST, **options), []
   assert desk.expect('actor', events.append) == 1
   return desk, events
 
@@ -155,6 +155,7 @@ def test_hosts_with_other_versions_are_refused():
   refusal = sign_on(desk, jax='0.1')
   failed, exited = events
   assert isinstance(failed, Failed) and failed.failure.refused
+  assert failed.node == failed.failure.node == 'actor/0'
   assert 'somewhere has jax 0.1 where the launcher has' in failed.failure.reason
   assert isinstance(exited, Exited) and refusal == Refusal(exited.reason)
 
@@ -167,7 +168,9 @@ def test_difference_names_what_differs():
 def test_other_versions_end_the_program(monkeypatch, tmp_path):
   monkeypatch.setattr(desks, 'versions', lambda: {**versions(), 'callsheet': '0.0'})
   program = Program('versions')
-  program.add('greeter', Greeter)
+  with program.group('pair', colocate=True):
+    program.add('greeter', Greeter)
+    program.add('other', Greeter)
   with pytest.raises(NodeFailed, match=r'has callsheet .* install the same') as caught:
     launch(program, here(str(tmp_path)))
   assert caught.value.refused
@@ -175,7 +178,7 @@ def test_other_versions_end_the_program(monkeypatch, tmp_path):
 
 def test_a_desk_takes_nobody_without_the_secret():
   server = courier.Server('tcp:127.0.0.1:0', b'right', 'desk')
-  server.serve(Desk(NODES))
+  server.serve(Desk(NODES, FIRST))
   client = courier.connect(server.address, b'wrong', peer='desk')
   with pytest.raises(AuthError, match='does not hold the same secret'):
     client.address_of('actor')
