@@ -14,6 +14,7 @@ from callsheet.errors import UsageError
 from callsheet.launch.crew import Backend
 from callsheet.launch.launchpad.backend import Launchpad
 from callsheet.launch.processes import Processes
+from callsheet.launch.ray import Ray
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
 from callsheet.launch.terminal import Terminal
@@ -22,7 +23,13 @@ from callsheet.programs.plan import Plan
 from callsheet.programs.program import Program
 
 BACKENDS: Mapping[str, Callable[..., Backend]] = MappingProxyType(
-  {'launchpad': Launchpad, 'processes': Processes, 'ssh': Ssh, 'threads': Threads}
+  {
+    'launchpad': Launchpad,
+    'processes': Processes,
+    'ray': Ray,
+    'ssh': Ssh,
+    'threads': Threads,
+  }
 )
 
 

@@ -17,7 +17,9 @@ import pytest
 
 from callsheet.launch import Backend, Processes, backend_of
 from callsheet.launch.launchpad import Launchpad
+from callsheet.launch.ray import Ray
 from tests.launch.main import here
+from tests.launch.raylets import Raylets, raylets
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,8 +35,26 @@ def _traces() -> tuple[set[int], set[str], set[str], set[object]]:
   )
 
 
+@pytest.fixture(scope='session')
+def ray_cluster() -> Iterator[Raylets]:
+  """A Ray cluster with room for every program of the suite."""
+  pytest.importorskip(
+    'ray', reason="Ray is not installed: pip install 'callsheet[ray]'"
+  )
+  with raylets('--num-cpus=64', '--num-gpus=1') as cluster:
+    yield cluster
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> None:
+  """What outlives the tests is started before its traces count as theirs."""
+  parameters = getattr(getattr(request.node, 'callspec', None), 'params', {})
+  if parameters.get('backend') == 'ray' or 'ray_cluster' in request.fixturenames:
+    request.getfixturevalue('ray_cluster')
+
+
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def nothing_left(cluster: None) -> Iterator[None]:
   """Fails a test that leaves a process, a thread, a temporary folder or a port."""
   before = _traces()
   yield
@@ -44,7 +64,7 @@ def nothing_left() -> Iterator[None]:
   )
 
 
-@pytest.fixture(params=['threads', 'processes', 'ssh', 'launchpad'])
+@pytest.fixture(params=['threads', 'processes', 'ssh', 'launchpad', 'ray'])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
   """Every launch backend that runs on this machine alone."""
   if request.param == 'ssh':
@@ -54,6 +74,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
       'launchpad', reason='dm-launchpad is not installed: it needs Python 3.10'
     )
     return Launchpad(log_directory=str(tmp_path / 'logs'))
+  if request.param == 'ray':
+    address = request.getfixturevalue('ray_cluster').address
+    return Ray(address, log_directory=str(tmp_path / 'logs'))
   if request.param == 'processes':
     return Processes(log_directory=str(tmp_path / 'logs'))
   return backend_of(request.param)

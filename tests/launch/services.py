@@ -236,6 +236,13 @@ def _started(path: str) -> None:
     file.write('.')
 
 
+class Seer:
+  """Tells what its process sees."""
+
+  def environment(self, name: str) -> str | None:
+    return os.environ.get(name)
+
+
 class Spinner:
   """A loop that asks nobody whether to stop."""
 
