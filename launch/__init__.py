@@ -3,6 +3,7 @@
 from callsheet.launch.crew import Backend, Crew
 from callsheet.launch.launching import BACKENDS, backend_of, launch, start
 from callsheet.launch.processes import Processes
+from callsheet.launch.ray import Ray
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
 from callsheet.launch.terminal import Terminal
@@ -13,6 +14,7 @@ __all__ = [
   'Backend',
   'Crew',
   'Processes',
+  'Ray',
   'Running',
   'Ssh',
   'Terminal',
