@@ -239,7 +239,7 @@ def keeper_of(worker: int) -> int:
 def test_killed_actor_is_named(ray_cluster, tmp_path):
   program = Program('unkept')
   victim = program.add('victim', services.Forever, 'v', str(tmp_path / 'closed'))
-  running = start(program, Ray(ray_cluster.address, echo=False))
+  running = start(program, Ray(ray_cluster.address, log_directory=str(tmp_path)))
   with pytest.raises(NodeFailed) as caught, running:
     os.kill(keeper_of(running.client(victim).pid()), signal.SIGKILL)
     running.wait()
