@@ -4,6 +4,7 @@ from callsheet.launch.crew import Backend, Crew
 from callsheet.launch.kubernetes import Kubernetes
 from callsheet.launch.launching import BACKENDS, backend_of, launch, start
 from callsheet.launch.processes import Processes
+from callsheet.launch.ray import Ray
 from callsheet.launch.slurm import Slurm
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
@@ -16,6 +17,7 @@ __all__ = [
   'Crew',
   'Kubernetes',
   'Processes',
+  'Ray',
   'Running',
   'Slurm',
   'Ssh',

@@ -15,6 +15,7 @@ from callsheet.launch.crew import Backend
 from callsheet.launch.kubernetes import Kubernetes
 from callsheet.launch.launchpad.backend import Launchpad
 from callsheet.launch.processes import Processes
+from callsheet.launch.ray import Ray
 from callsheet.launch.slurm import Slurm
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
@@ -28,6 +29,7 @@ BACKENDS: Mapping[str, Callable[..., Backend]] = MappingProxyType(
     'kubernetes': Kubernetes,
     'launchpad': Launchpad,
     'processes': Processes,
+    'ray': Ray,
     'slurm': Slurm,
     'ssh': Ssh,
     'threads': Threads,

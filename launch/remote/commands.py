@@ -49,7 +49,7 @@ class Commands:
     command: Sequence[str],
     ticket: Ticket,
     ended: Callable[[str], None],
-    explain: Callable[[int, str], str] = lambda code, line: _reason(code, line),
+    explain: Callable[[int, str], str] = lambda code, line: how_it_went(code, line),
   ) -> None:
     """Runs a command.
 
@@ -140,7 +140,7 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     os.killpg(process.pid, number)
 
 
-def _reason(code: int, line: str) -> str:
+def how_it_went(code: int, line: str) -> str:
   """How a command went; empty if in order."""
   if code == 0:
     return ''

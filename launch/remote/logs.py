@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import FileIO
 from typing import BinaryIO
 
@@ -57,8 +57,8 @@ class Logs:
     with contextlib.suppress(OSError), open(self.path(unit), 'a') as log:
       log.write(f'[callsheet {now}] {text.rstrip()}\n')
 
-  def copy(self, unit: str, output: BinaryIO) -> None:
-    """Copies what a process prints, until it ends."""
+  def copy(self, unit: str, output: Iterable[bytes]) -> None:
+    """Copies the lines that a process prints, until it ends."""
     with open(self.path(unit), 'ab', buffering=0) as log:
       for line in output:
         self.take(unit, line, log)

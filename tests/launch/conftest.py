@@ -15,12 +15,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from callsheet.launch import Backend, Processes, Slurm, backend_of
+from callsheet.launch import Backend, Processes, Ray, Slurm, backend_of
 from callsheet.launch.launchpad import Launchpad
 from tests.launch import slurm_cluster as slurm
 from tests.launch.cluster import Cluster
 from tests.launch.main import here
 from tests.launch.namespaces import why_not
+from tests.launch.raylets import Raylets, raylets
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,22 +59,18 @@ def on_slurm(
     slurm_cluster.cancel()
 
 
-@pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-  """Fails a test that leaves a process, a thread, a temporary folder or a port."""
-  parameters = getattr(request.node, 'callspec', None)
-  if parameters is not None and parameters.params.get('backend') == 'slurm':
-    request.getfixturevalue('slurm_cluster')  # Its daemons stay until the last test.
-  before = _traces()
-  yield
-  wait_for(
-    lambda: all(now <= then for now, then in zip(_traces(), before, strict=True)),
-    lambda: f'left behind: {[n - t for n, t in zip(_traces(), before, strict=True)]}',
+@pytest.fixture(scope='session')
+def ray_cluster() -> Iterator[Raylets]:
+  """A Ray cluster with room for every program of the suite."""
+  pytest.importorskip(
+    'ray', reason="Ray is not installed: pip install 'callsheet[ray]'"
   )
+  with raylets('--num-cpus=64', '--num-gpus=1') as cluster:
+    yield cluster
 
 
 @pytest.fixture(scope='session')
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def kubernetes_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
   """A Kubernetes cluster of this machine's own; skips where there can be none."""
   if reason := why_not():
     pytest.skip(reason)
@@ -84,26 +81,50 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     made.close()
 
 
+@pytest.fixture
+def clusters(request: pytest.FixtureRequest) -> None:
+  """What outlives the tests is started before its traces count as theirs."""
+  parameters = getattr(getattr(request.node, 'callspec', None), 'params', {})
+  named = f'{parameters.get("backend")}_cluster'
+  for fixture in ('slurm_cluster', 'ray_cluster'):
+    if fixture == named or fixture in request.fixturenames:
+      request.getfixturevalue(fixture)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(clusters: None) -> Iterator[None]:
+  """Fails a test that leaves a process, a thread, a temporary folder or a port."""
+  before = _traces()
+  yield
+  wait_for(
+    lambda: all(now <= then for now, then in zip(_traces(), before, strict=True)),
+    lambda: f'left behind: {[n - t for n, t in zip(_traces(), before, strict=True)]}',
+  )
+
+
 @pytest.fixture(
-  params=['threads', 'processes', 'ssh', 'slurm', 'launchpad', 'kubernetes']
+  params=['threads', 'processes', 'ssh', 'slurm', 'ray', 'kubernetes', 'launchpad']
 )
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-  """Every launch backend that runs on this machine alone."""
+  """Every launch backend, on this machine or on a cluster that is made of it."""
+  logs = str(tmp_path / 'logs')
   if request.param == 'slurm':
     request.getfixturevalue('on_slurm')
-    return Slurm(log_directory=str(tmp_path / 'logs'))
+    return Slurm(log_directory=logs)
   if request.param == 'ssh':
-    return here(str(tmp_path / 'logs'))
+    return here(logs)
   if request.param == 'launchpad':
     pytest.importorskip(
       'launchpad', reason='dm-launchpad is not installed: it needs Python 3.10'
     )
-    return Launchpad(log_directory=str(tmp_path / 'logs'))
+    return Launchpad(log_directory=logs)
+  if request.param == 'ray':
+    return Ray(request.getfixturevalue('ray_cluster').address, log_directory=logs)
   if request.param == 'kubernetes':
-    cluster: Cluster = request.getfixturevalue('cluster')
+    cluster: Cluster = request.getfixturevalue('kubernetes_cluster')
     return cluster.backend(address=cluster.network.address)
   if request.param == 'processes':
-    return Processes(log_directory=str(tmp_path / 'logs'))
+    return Processes(log_directory=logs)
   return backend_of(request.param)
 
 

@@ -54,16 +54,6 @@ class Greeter:
     return f'hello {name}'
 
 
-class Seeing:
-  """Tells a variable of its process's environment."""
-
-  def __init__(self, variable: str) -> None:
-    self._variable = variable
-
-  def value(self) -> str | None:
-    return os.environ.get(self._variable)
-
-
 class Caller:
   """Greets once and is done."""
 
@@ -258,6 +248,13 @@ def wait_until_started(path: str, count: int) -> None:
   ):
     assert time.monotonic() < until
     time.sleep(0.02)
+
+
+class Seer:
+  """Tells what its process sees."""
+
+  def environment(self, name: str) -> str | None:
+    return os.environ.get(name)
 
 
 class Spinner:

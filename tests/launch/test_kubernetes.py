@@ -100,60 +100,66 @@ def run(cluster: Cluster, program: Program) -> str:
   return cluster.end(program.name)
 
 
-def test_to_the_success_of_the_jobset(cluster):
-  assert run(cluster, consumers()) == 'Completed'
+def test_to_the_success_of_the_jobset(kubernetes_cluster):
+  assert run(kubernetes_cluster, consumers()) == 'Completed'
 
 
 @pytest.mark.parametrize('kill', [False, True])
-def test_a_node_that_crashes_is_started_again(cluster, kill):
+def test_a_node_that_crashes_is_started_again(kubernetes_cluster, kill):
   program = Program('killed' if kill else 'raises')
   tally = program.add('tally', Tally)
   node = Node('phoenix', restart=OnFailure(max_restarts=2, backoff=0.05))
   program.add(node, Phoenix, tally, 1, kill)
   program.add(Node('end', ends_program=True), Total, tally, 2)
-  assert run(cluster, program) == 'Completed'
+  assert run(kubernetes_cluster, program) == 'Completed'
 
 
-def test_to_its_failure(cluster):
+def test_to_its_failure(kubernetes_cluster):
   program = consumers('failing')
   program.add('bad', services.BadRun)
-  assert run(cluster, program) == 'Failed: launcher'
-  log = cluster.log('failing-launcher-0-0')
+  assert run(kubernetes_cluster, program) == 'Failed: launcher'
+  log = kubernetes_cluster.log('failing-launcher-0-0')
   assert "node 'bad' failed: tests.launch.services.Oops: no run" in log
   assert 'logs --selector=job-name=failing-bad-0' in log
 
 
-def test_a_process_that_is_lost_and_may_not_be_restarted(cluster):
-  assert run(cluster, services.killed()) == 'Failed: victim'
+def test_a_process_that_is_lost_and_may_not_be_restarted(kubernetes_cluster):
+  assert run(kubernetes_cluster, services.killed()) == 'Failed: victim'
 
 
-def test_a_launcher_that_is_lost_takes_the_program_with_it(cluster, tmp_path):
+def test_a_launcher_that_is_lost_takes_the_program_with_it(
+  kubernetes_cluster, tmp_path
+):
   path = str(tmp_path / 'closed')
-  cluster.backend().submit(ordered(path).plan())
-  cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
-  cluster.vanish(0)
-  assert cluster.end('ordered') == 'Failed: launcher'
+  kubernetes_cluster.backend().submit(ordered(path).plan())
+  kubernetes_cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
+  kubernetes_cluster.vanish(0)
+  assert kubernetes_cluster.end('ordered') == 'Failed: launcher'
 
 
-def test_a_launcher_that_is_lost_starts_the_program_anew(cluster, tmp_path):
+def test_a_launcher_that_is_lost_starts_the_program_anew(kubernetes_cluster, tmp_path):
   path = str(tmp_path / 'closed')
-  cluster.backend(restarts=1).submit(ordered(path).plan())
-  cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
-  cluster.vanish(0)
-  assert cluster.end('ordered') == 'Completed'
+  kubernetes_cluster.backend(restarts=1).submit(ordered(path).plan())
+  kubernetes_cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
+  kubernetes_cluster.vanish(0)
+  assert kubernetes_cluster.end('ordered') == 'Completed'
   assert sorted(lives(path)) == sorted(2 * ['actor', 'learner', 'replay'])
 
 
-def test_an_image_that_lacks_what_nodes_are_made_of(cluster, tmp_path, monkeypatch):
+def test_an_image_that_lacks_what_nodes_are_made_of(
+  kubernetes_cluster, tmp_path, monkeypatch
+):
   (tmp_path / 'not_in_the_image.py').write_text('class Service:\n  pass\n')
   monkeypatch.syspath_prepend(str(tmp_path))
   program = Program('lacking')
   program.add('one', importlib.import_module('not_in_the_image').Service)
   with pytest.raises(NodeFailed, match=r"unpickled on 10.*No module named 'not_in_the"):
-    launch(program, cluster.backend(address=cluster.network.address))
+    launch(
+      program, kubernetes_cluster.backend(address=kubernetes_cluster.network.address)
+    )
 
 
-def test_what_pods_are_given(cluster, tmp_path):
+def test_what_pods_are_given(kubernetes_cluster, tmp_path):
   program = Program('files')
   tally = program.add('tally', Tally)
   with program.group('reader'):
@@ -161,21 +167,21 @@ def test_what_pods_are_given(cluster, tmp_path):
     program.add('reader', Files, tally)
   path = str(tmp_path / 'notes')
   program.add(Node('end', ends_program=True), Reader, tally, 2, path)
-  assert run(cluster, program) == 'Completed'
+  assert run(kubernetes_cluster, program) == 'Completed'
   assert (tmp_path / 'notes').read_text().split('\n') == [
     "('files-reader-0-0', {'ticket.json': 256})",
     "('files-reader-0-1', {'ticket.json': 256})",
   ]
 
 
-def test_a_jobset_that_is_deleted_stops_in_order(cluster, tmp_path):
+def test_a_jobset_that_is_deleted_stops_in_order(kubernetes_cluster, tmp_path):
   path = str(tmp_path / 'closed')
   plan = ordered(path).plan()
-  assert 'delete jobset ordered' in cluster.backend().submit(plan)
+  assert 'delete jobset ordered' in kubernetes_cluster.backend().submit(plan)
   with pytest.raises(UsageError, match=r"a JobSet 'ordered' already: .* by job=\.\.\."):
-    cluster.backend().submit(plan)
-  cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
-  cluster.delete('ordered')
+    kubernetes_cluster.backend().submit(plan)
+  kubernetes_cluster.wait_for(lambda: len(lives(path)) == 3, 'ordered')
+  kubernetes_cluster.delete('ordered')
   assert Path(path).read_text().split() == ['actor', 'learner', 'replay']
 
 

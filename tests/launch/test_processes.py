@@ -125,9 +125,12 @@ def test_each_unit_sees_its_own_gpus(tmp_path, monkeypatch):
   seen = {}
   for name, gpus in (('first', 2), ('second', 1), ('none', 0)):
     node = Node(name, resources=Resources(gpus=gpus))
-    seen[name] = program.add(node, services.Seeing, 'CUDA_VISIBLE_DEVICES')
+    seen[name] = program.add(node, services.Seer)
   with start(program, 'processes') as running:
-    found = {name: running.client(node).value() for name, node in seen.items()}
+    found = {
+      name: running.client(node).environment('CUDA_VISIBLE_DEVICES')
+      for name, node in seen.items()
+    }
   assert found == {'first': '4,5', 'second': '6', 'none': ''}
 
 
