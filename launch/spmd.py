@@ -1,0 +1,157 @@
+"""Several processes as one SPMD group: they meet, and JAX makes one machine of them.
+
+The first process serves its group a courier of its own, so that nothing but its address
+must be known beforehand: where it listens for JAX is found out by it and told there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from callsheet.calls import blocking
+from callsheet.errors import Unavailable
+from callsheet.launch.addresses import Book, group_of
+from callsheet.launch.events import Failure
+from callsheet.programs.plan import NodePlan, Spmd
+
+
+class Meeting:
+  """Where the processes of a group wait until all have come.
+
+  Args:
+    spmd: the leader's place.
+    host: of the leader, as the others reach it.
+    timeout: seconds that all may take to come; None for no limit.
+  """
+
+  def __init__(self, spmd: Spmd, host: str, timeout: float | None) -> None:
+    self._spmd, self._timeout = spmd, timeout
+    self._coordinator = f'{host}:{_free_port(host)}'
+    # Of this life of the group: another's coordinator may have taken the port.
+    self._token = secrets.randbits(31)
+    self._came: set[int] = set()
+    self._changed = threading.Condition()
+
+  @blocking
+  def come(self, rank: int) -> tuple[str, int]:
+    """Waits for the others.
+
+    Returns:
+      Where the leader's JAX coordinator will listen, and the group's token.
+
+    Raises:
+      Unavailable: some did not come in time.
+    """
+    until = None if self._timeout is None else time.monotonic() + self._timeout
+    with self._changed:
+      self._came.add(rank)
+      self._changed.notify_all()
+      while len(self._came) < self._spmd.size:
+        if until is not None and time.monotonic() >= until:
+          raise Unavailable(self._missing(), group_of(self._spmd.leader))
+        self._changed.wait(_POLL)
+    return self._coordinator, self._token
+
+  def _missing(self) -> str:
+    leader, size = self._spmd.leader, self._spmd.size
+    names = [f'{leader}.{rank}' for rank in range(1, size) if rank not in self._came]
+    return (
+      f'{len(self._came)} of the {size} processes of {leader!r} came together within '
+      f'{self._timeout:g} s; see what the logs of {", ".join(names)} say'
+    )
+
+
+def join(node: NodePlan, book: Book, connect: Callable[[str], Any]) -> None:
+  """Makes this process one of the group that runs the node, if there is one.
+
+  From then on `jax.devices()` are those of all; JAX must not have been used before.
+
+  Args:
+    node: which of the group this is.
+    book: where it listens, if it leads.
+    connect: gives a client by the node's name.
+
+  Raises:
+    Unavailable: the others did not come in time.
+  """
+  if node.spmd is None:
+    return
+  spmd, name = node.spmd, group_of(node.spmd.leader)
+  if spmd.rank:
+    coordinator, token = connect(name).come(spmd.rank)
+    _initialize(spmd, coordinator, token, book.deadline)
+    return
+  with contextlib.closing(book.listen(name)) as server:
+    meeting = Meeting(spmd, book.host, book.deadline)
+    server.serve(meeting)
+    coordinator, token = meeting.come(0)
+    _initialize(spmd, coordinator, token, book.deadline)
+
+
+def leave(node: NodePlan) -> None:
+  """Waits for the others to come to their end too: who misses one of them aborts."""
+  if node.spmd is not None:
+    import jax
+
+    with contextlib.suppress(RuntimeError):  # One of them was lost on its way.
+      jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+
+
+def failure_of(node: NodePlan, error: BaseException) -> Failure:
+  """The failure that this exception is.
+
+  What JAX raises in one process of a group is mostly the death of another.
+  """
+  name = node.name
+  if node.spmd is None or type(error).__name__ not in _JAX_ERRORS:
+    return Failure.of(name, error)
+  return Failure.of(name, error, blames=group_of(node.spmd.leader))
+
+
+_POLL = 0.1  # seconds; a stop is noticed in between
+_LONGEST = 24 * 3600  # seconds
+
+# Its name until jax 0.6, and from there on.
+_JAX_ERRORS = ('XlaRuntimeError', 'JaxRuntimeError')
+
+
+def _initialize(
+  spmd: Spmd, coordinator: str, token: int, timeout: float | None
+) -> None:
+  import jax
+  import numpy as np
+  from jax.experimental import multihost_utils
+
+  if os.environ.get('JAX_PLATFORMS') == 'cpu':
+    jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # type: ignore[no-untyped-call]
+  jax.distributed.initialize(
+    coordinator,
+    spmd.size,
+    spmd.rank,
+    cluster_detection_method='deactivate',
+    coordinator_bind_address=coordinator,
+    initialization_timeout=_LONGEST if timeout is None else math.ceil(timeout),
+  )
+  tokens = multihost_utils.process_allgather(np.int32(token))
+  if not np.all(tokens == token):
+    raise Unavailable(
+      f'{coordinator}, the coordinator of {spmd.leader!r}, was taken by another group '
+      'meanwhile; it may be tried again',
+      group_of(spmd.leader),
+    )
+
+
+def _free_port(host: str) -> int:
+  family = socket.AF_INET6 if ':' in host else socket.AF_INET
+  with socket.socket(family, socket.SOCK_STREAM) as probe:
+    probe.bind((host, 0))
+    port: int = probe.getsockname()[1]
+    return port
