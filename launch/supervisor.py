@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from callsheet.errors import NodeFailed
 from callsheet.launch import courier
+from callsheet.launch.addresses import group_of
 from callsheet.launch.crew import Crew
 from callsheet.launch.events import (
   Event,
@@ -251,10 +252,11 @@ class Running:
         unit.alive = False
         known = any(failure.node in unit.nodes for failure in self._failures)
         if not (known or self._stopping or unit.restart_at is not None):
-          node = unit.nodes[0]
-          self._fail(
-            name, node, Failure(node, reason or 'exited before it was asked to')
-          )
+          node, reason = unit.nodes[0], reason or 'exited before it was asked to'
+          # So JAX ends a process that misses another of its group.
+          aborted = len(unit.company) > 1 and 'SIGABRT' in reason
+          blames = group_of(unit.company[0]) if aborted else ''
+          self._fail(name, node, Failure(node, reason, blames=blames))
 
   def _finish(self, name: str, node: str) -> None:
     declared, unit = self._plan.node(node), self._units[name]
