@@ -38,7 +38,7 @@ def learn(folder, name, processes, devices):
   ]
   try:
     for process in started:
-      output, _ = process.communicate(timeout=240)
+      output, _ = process.communicate(timeout=100)
       assert process.returncode == 0, output
   finally:
     for process in started:
