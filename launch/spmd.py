@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 import secrets
 import socket
 import threading
@@ -108,10 +109,10 @@ def leave(node: NodePlan) -> None:
 def failure_of(node: NodePlan, error: BaseException) -> Failure:
   """The failure that this exception is.
 
-  What JAX raises in one process of a group is mostly the death of another.
+  What XLA raises in one process of a group is mostly the death of another.
   """
   name = node.name
-  if node.spmd is None or type(error).__name__ not in _JAX_ERRORS:
+  if node.spmd is None or not _STATUS.match(str(error)):
     return Failure.of(name, error)
   return Failure.of(name, error, blames=group_of(node.spmd.leader))
 
@@ -119,8 +120,8 @@ def failure_of(node: NodePlan, error: BaseException) -> Failure:
 _POLL = 0.1  # seconds; a stop is noticed in between
 _LONGEST = 24 * 3600  # seconds
 
-# Its name until jax 0.6, and from there on.
-_JAX_ERRORS = ('XlaRuntimeError', 'JaxRuntimeError')
+# As in 'UNKNOWN: Gloo all-reduce failed'; of which type it is depends on the release.
+_STATUS = re.compile('[A-Z_]+: ')
 
 
 def _initialize(

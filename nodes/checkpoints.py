@@ -23,7 +23,7 @@ def save(directory: str, tree: Any) -> None:
 
   Args:
     directory: of this one checkpoint; the folders above it are made.
-    tree: a pytree of at least one array; numpy's, where JAX was told of other processes.
+    tree: a pytree of at least one array; of numpy's, where JAX has other processes.
   """
   # orbax takes a while to import: processes that save nothing don't pay it.
   import orbax.checkpoint as ocp

@@ -143,6 +143,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     make_environment,
     num_actors=values.num_actors,
     num_replays=values.num_replays,
+    num_learner_hosts=values.num_learner_hosts,
     num_environments=values.num_environments,
     num_relays=values.num_relays,
     inference=values.inference,
@@ -231,6 +232,7 @@ _OWN = (
   'seed',
   'num_actors',
   'num_replays',
+  'num_learner_hosts',
   'num_environments',
   'num_relays',
   'inference',
@@ -273,6 +275,7 @@ def _flags() -> flags.FlagValues:
   integer('seed', 0, 'Of everything that is random.')
   integer('num_actors', 2, 'Actors.', 1)
   integer('num_replays', 1, 'Replay nodes that share the tables.', 1)
+  integer('num_learner_hosts', 1, 'Processes that the learner is.', 1)
   integer('num_environments', 16, 'Environments that each actor steps at once.', 1)
   integer('num_relays', 0, 'Nodes that hand parameters on; for hundreds of actors.')
   string('inference', 'actor', 'Who runs the policy: each actor, or a server.')
