@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 
@@ -13,9 +14,11 @@ from callsheet.launch import Processes, launch, start
 from callsheet.launch.spmd import Meeting
 from callsheet.programs import Node, Resources, Spmd
 from tests.launch import services, spmd_services
-from tests.launch.conftest import wait_for
+from tests.launch.conftest import wait_for as wait_seconds_for
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
+# Each process imports JAX.
+wait_for = functools.partial(wait_seconds_for, seconds=60)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 
@@ -11,10 +12,12 @@ import pytest
 from callsheet import OnFailure
 from callsheet.errors import NodeFailed
 from callsheet.launch import Processes, start
-from tests.launch.conftest import wait_for
+from tests.launch.conftest import wait_for as wait_seconds_for
 from tests.launch.learning import learning
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
+# Each process imports JAX, and compiles.
+wait_for = functools.partial(wait_seconds_for, seconds=60)
 
 NAMES = ['learner', 'learner.1']
 
