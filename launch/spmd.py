@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callsheet.calls import blocking
-from callsheet.errors import Unavailable
+from callsheet.errors import Unavailable, UsageError
 from callsheet.launch.addresses import Book, group_of
 from callsheet.launch.events import Failure
 from callsheet.programs.plan import NodePlan, Spmd
@@ -35,7 +35,8 @@ class Meeting:
 
   def __init__(self, spmd: Spmd, host: str, timeout: float | None) -> None:
     self._spmd, self._timeout = spmd, timeout
-    self._coordinator = f'{host}:{_free_port(host)}'
+    shown = f'[{host}]' if ':' in host else host
+    self._coordinator = f'{shown}:{_free_port(host)}'
     # Of this life of the group: another's coordinator may have taken the port.
     self._token = secrets.randbits(31)
     self._came: set[int] = set()
@@ -82,9 +83,12 @@ def join(node: NodePlan, book: Book, connect: Callable[[str], Any]) -> None:
 
   Raises:
     Unavailable: the others did not come in time.
+    UsageError: the others would not find this host by its own name.
   """
   if node.spmd is None:
     return
+  if _on_cpu():
+    check_own_name(node.spmd.leader, book.host)
   spmd, name = node.spmd, group_of(node.spmd.leader)
   if spmd.rank:
     coordinator, token = connect(name).come(spmd.rank)
@@ -131,8 +135,11 @@ def _initialize(
   import numpy as np
   from jax.experimental import multihost_utils
 
-  if os.environ.get('JAX_PLATFORMS') == 'cpu':
+  if _on_cpu():
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')  # type: ignore[no-untyped-call]
+  if hasattr(jax.config, 'jax_enable_preemption_service'):
+    # With it SIGTERM would not end the process.
+    jax.config.update('jax_enable_preemption_service', False)  # type: ignore[no-untyped-call]
   jax.distributed.initialize(
     coordinator,
     spmd.size,
@@ -148,6 +155,42 @@ def _initialize(
       'meanwhile; it may be tried again',
       group_of(spmd.leader),
     )
+
+
+def _on_cpu() -> bool:
+  return os.environ.get('JAX_PLATFORMS') == 'cpu'
+
+
+def check_own_name(leader: str, host: str) -> None:
+  """Refuses what gloo, by which CPUs exchange arrays, hangs or crashes on.
+
+  It listens where the machine's own name leads, and tells the others that.
+
+  Args:
+    leader: of the group.
+    host: of this process, as the others reach it.
+
+  Raises:
+    UsageError: they would not reach it there.
+  """
+  if _is_loopback(host):
+    return
+  name = socket.gethostname()
+  try:
+    found = socket.gethostbyname(name)
+  except OSError:
+    found = ''
+  if not found or _is_loopback(found):
+    leads = f'leads to {found}, which is each host itself' if found else 'leads nowhere'
+    raise UsageError(
+      f'the name {name!r} of this host {leads}: the other processes of {leader!r} '
+      f"would not reach it; let it lead to the host's address, with a line such as "
+      f"'{host} {name}' in /etc/hosts"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+  return host in ('localhost', '::1') or host.startswith('127.')
 
 
 def _free_port(host: str) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import socket
 
 import pytest
 
 from callsheet import OnFailure, Program
 from callsheet.errors import NodeFailed, Unavailable, UsageError
 from callsheet.launch import Processes, launch, start
-from callsheet.launch.spmd import Meeting
+from callsheet.launch.spmd import Meeting, check_own_name
 from callsheet.programs import Node, Resources, Spmd
 from tests.launch import services, spmd_services
 from tests.launch.conftest import wait_for as wait_seconds_for
@@ -121,6 +122,31 @@ def test_a_process_that_does_not_come_is_named():
     "1 of the 3 processes of 'learner' came together within 0.3 s; see what the logs "
     'of learner.1, learner.2 say'
   )
+
+
+@pytest.mark.parametrize('found', ['127.0.1.1', None])
+def test_a_host_that_the_others_would_not_find(monkeypatch, found):
+  def resolve(name):
+    if found is None:
+      raise socket.gaierror
+    return found
+
+  monkeypatch.setattr(socket, 'gethostname', lambda: 'box')
+  monkeypatch.setattr(socket, 'gethostbyname', resolve)
+  check_own_name('learner', '127.0.0.1')
+  with pytest.raises(UsageError) as caught:
+    check_own_name('learner', '10.77.0.1')
+  leads = f'leads to {found}, which is each host itself' if found else 'leads nowhere'
+  assert str(caught.value) == (
+    f"the name 'box' of this host {leads}: the other processes of 'learner' would not "
+    "reach it; let it lead to the host's address, with a line such as "
+    "'10.77.0.1 box' in /etc/hosts"
+  )
+
+
+def test_a_host_that_the_others_find(monkeypatch):
+  monkeypatch.setattr(socket, 'gethostbyname', lambda name: '10.77.0.1')
+  check_own_name('learner', '10.77.0.1')
 
 
 def test_threads_refuse_a_node_of_several_processes():

@@ -11,7 +11,9 @@ import jax
 import numpy as np
 import pytest
 
+from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
+from callsheet.nodes.sharding import ManyDevices
 from tests.nodes.spmd_learner import AGENTS, UPDATES
 
 pytestmark = pytest.mark.timeout(300)
@@ -90,6 +92,32 @@ def test_as_one_device_after_a_hundred_updates(alone, tmp_path, processes, devic
   )
   for got, want in zip(jax.tree.leaves(saved), jax.tree.leaves(wanted), strict=True):
     np.testing.assert_allclose(got, want, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+  'devices, takes', [(3, '15 or 18'), (5, '15 or 20'), (32, '32')]
+)
+def test_devices_that_can_not_share_a_batch(monkeypatch, devices, takes):
+  monkeypatch.setattr(jax, 'devices', lambda: [jax.local_devices()[0]] * devices)
+  monkeypatch.setattr(jax, 'local_device_count', lambda: devices)
+  with pytest.raises(UsageError) as caught:
+    ManyDevices(AGENTS['dqn']())
+  assert str(caught.value) == (
+    f"agent 'dqn' samples batches of 16, which {devices} devices can not share evenly; "
+    f'take a batch_size of {takes}, or other devices'
+  )
+
+
+def test_processes_of_unlike_devices(monkeypatch):
+  monkeypatch.setattr(jax, 'devices', lambda: [jax.local_devices()[0]] * 8)
+  monkeypatch.setattr(jax, 'local_device_count', lambda: 6)
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with pytest.raises(UsageError) as caught:
+    ManyDevices(AGENTS['dqn']())
+  assert str(caught.value) == (
+    'the learner has 8 devices in 2 processes, 6 of them in process 0; give each '
+    'process as many as the others'
+  )
 
 
 def test_the_reference_has_learnt(alone):
