@@ -34,7 +34,7 @@ from callsheet.commands.flags import (
   read_config,
 )
 from callsheet.errors import NodeFailed, UsageError
-from callsheet.launch import Backend, Terminal, start
+from callsheet.launch import Backend, Terminal, Threads, start
 from callsheet.launch.launching import terminated_like_interrupted
 from callsheet.nodes import reverb_port
 from callsheet.nodes.gymnasium_environments import make_gymnasium
@@ -138,6 +138,11 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   stamp = f'{name}-{values.env.replace("/", "-")}-seed{values.seed}-{now}'
   folder = os.path.join(values.runs_directory, values.name or stamp)
   backend = backends.read(values, os.path.abspath(os.path.join(folder, 'logs')))
+  if isinstance(backend, Threads) and values.num_learner_hosts > 1:
+    raise UsageError(
+      f"--num_learner_hosts={values.num_learner_hosts}: the backend 'threads' has one "
+      'process for all; take --backend=processes'
+    )
   program = actor_learner(
     agent,
     make_environment,
