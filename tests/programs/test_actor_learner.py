@@ -19,7 +19,6 @@ from callsheet.nodes.actor import Actor
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
-from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.recorder import Recorder
 from callsheet.programs import Never, OnFailure, Resources
 from callsheet.programs.actor_learner import DEFAULT_ENGINE, ENGINES, actor_learner
