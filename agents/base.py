@@ -10,6 +10,7 @@ from callsheet.errors import UsageError
 
 if TYPE_CHECKING:  # A replay or a recorder knows these classes and needs no JAX.
   import chex
+  import jax
   from dm_env import specs
 
 Params = Any
@@ -243,6 +244,9 @@ class Agent:
     samples: what one update takes.
     tables: what the replay has to hold.
     config: shown in the run's folder.
+    sharding: `(mesh, state's shapes) -> NamedSharding of each array` of the state,
+      where a learner has several devices; the mesh's one axis is 'data'. None puts the
+      whole state on each of them.
   """
 
   name: str
@@ -257,6 +261,7 @@ class Agent:
   samples: Sampling
   tables: tuple[Table, ...]
   config: Mapping[str, Any] = field(default_factory=dict)
+  sharding: Callable[[jax.sharding.Mesh, State], Any] | None = None
 
   def __post_init__(self) -> None:
     """Refuses tables that are written to or sampled but not declared, and batches that

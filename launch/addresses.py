@@ -14,6 +14,8 @@ class Book(Protocol):
 
   @property
   def host(self) -> str: ...
+  @property
+  def deadline(self) -> float | None: ...
 
   def connect(self, name: str) -> Any:
     """A client of the node called `name`; it connects on its first call."""
@@ -47,3 +49,8 @@ class AddressBook:
   def listen(self, name: str) -> courier.Server:
     """The server of the node called `name`."""
     return courier.Server(self.addresses[name], self.secret, name)
+
+
+def group_of(leader: str) -> str:
+  """Under which name the processes of an SPMD group find their first one."""
+  return f'{leader}#group'

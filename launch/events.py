@@ -27,7 +27,7 @@ class Failure:
   refused: bool = False
 
   @classmethod
-  def of(cls, node: str, error: BaseException) -> Failure:
+  def of(cls, node: str, error: BaseException, blames: str = '') -> Failure:
     """The failure that this exception is; a usage error's one line says it all."""
     if isinstance(error, UsageError):
       return cls(node, str(error), refused=True)
@@ -38,7 +38,7 @@ class Failure:
       traceback=''.join(
         traceback.format_exception(type(error), error, error.__traceback__)
       ),
-      blames=getattr(error, 'peer', '') if silence else '',
+      blames=getattr(error, 'peer', '') if silence else blames,
     )
 
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from callsheet.errors import CourierError
-from callsheet.launch import courier
+from callsheet.launch import courier, spmd
 from callsheet.launch.addresses import Book
-from callsheet.launch.events import Event, Failed, Failure, Finished, Ready, Stopped
+from callsheet.launch.events import Event, Failed, Finished, Ready, Stopped
 from callsheet.programs.plan import NodePlan
 
 
@@ -38,6 +38,7 @@ class NodeLife:
     self._lock = threading.Lock()
     self._in_service = False
     self._deaf = False
+    self._failed = False
     self._thread = threading.Thread(target=self._live, name=node.name, daemon=True)
 
   def start(self) -> None:
@@ -78,6 +79,7 @@ class NodeLife:
       with self._service_code(deaf=True):
         if self._stop.is_set():
           raise Interrupted
+        spmd.join(self._node, self._book, self._client)
         service = self._node.construct(self._client)
       server.serve(service)
       run = getattr(service, 'run', None)
@@ -99,6 +101,8 @@ class NodeLife:
       server.close()
     for client in self._clients:
       courier.close(client)
+    if not self._failed:
+      spmd.leave(self._node)
     self._report(Stopped(name))
 
   def _run(self, run: Callable[..., None]) -> None:
@@ -141,7 +145,8 @@ class NodeLife:
       self._report(Finished(self._node.name))
       self._stop.wait()
       return
-    self._report(Failed(self._node.name, Failure.of(self._node.name, error)))
+    self._failed = True
+    self._report(Failed(self._node.name, spmd.failure_of(self._node, error)))
 
   def _raise(self, error: type[BaseException] | None) -> None:
     """Raises in the node's thread at its next bytecode; None takes that back."""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 
 from callsheet.errors import NodeFailed
 from callsheet.launch import courier
+from callsheet.launch.addresses import group_of
 from callsheet.launch.crew import Crew
 from callsheet.launch.events import (
   Event,
@@ -32,6 +33,7 @@ SETTLE = 0.5
 @dataclass
 class _Unit:
   nodes: tuple[str, ...]
+  company: tuple[str, ...]
   life: int = 0
   restarts: int = 0
   restart_at: float | None = None
@@ -63,9 +65,12 @@ class Running:
   ) -> None:
     self._plan, self._crew, self._say, self._grace = plan, crew, say, grace
     self._events: queue.SimpleQueue[tuple[str, int, Event]] = queue.SimpleQueue()
+    nodes = plan.units()
+    self._companies = plan.companies()
     self._units = {
-      name: _Unit(tuple(node.name for node in nodes))
-      for name, nodes in plan.units().items()
+      name: _Unit(tuple(node.name for node in nodes[name]), company)
+      for company in self._companies
+      for name in company
     }
     self._unit_of = {node.name: node.unit for node in plan.nodes}
     self._failures: list[Failure] = []
@@ -147,6 +152,7 @@ class Running:
       return
     self._stopping = True
     try:
+      self._kill_broken()
       for level in self._plan.stop_order():
         self._stop_level(level)
     finally:
@@ -160,6 +166,13 @@ class Running:
         courier.close(client)
       self._over = True
       self._crew.close(failed=any(not f.refused for f in self._failures))
+
+  def _kill_broken(self) -> None:
+    """Kills what is left of a company that lost one: it may wait for it for ever."""
+    failed = {self._unit_of[failure.node] for failure in self._failures}
+    for name, unit in self._units.items():
+      if unit.alive and name not in failed and not failed.isdisjoint(unit.company):
+        self._crew.kill(name)
 
   def _stop_level(self, level: tuple[str, ...]) -> None:
     def ended(node: str) -> bool:
@@ -187,8 +200,12 @@ class Running:
     unit.alive = True
 
   def _next_timer(self) -> float:
-    timers = [unit.restart_at for unit in self._units.values() if not unit.alive]
-    timers.append(self._settled_at)
+    timers = [self._settled_at]
+    for company in self._companies:
+      units = [self._units[name] for name in company]
+      # It starts anew once the last of it is gone, which is an event.
+      if not any(unit.alive for unit in units):
+        timers.append(units[0].restart_at)
     return min([at for at in timers if at is not None], default=float('inf'))
 
   def _follow_until(self, done: Callable[[], bool], timeout: float) -> bool:
@@ -207,10 +224,12 @@ class Running:
       if life == self._units[name].life:
         self._take_in(name, self._units[name], event)
     if not self._stopping:
-      for name, unit in self._units.items():
-        due = unit.restart_at is not None and time.monotonic() >= unit.restart_at
-        if due and not unit.alive:
-          self._start(name)
+      for company in self._companies:
+        units = [self._units[name] for name in company]
+        due = all(u.restart_at and time.monotonic() >= u.restart_at for u in units)
+        if due and not any(unit.alive for unit in units):
+          for name in company:
+            self._start(name)
 
   def _take_in(self, name: str, unit: _Unit, event: Event) -> None:
     match event:
@@ -233,10 +252,11 @@ class Running:
         unit.alive = False
         known = any(failure.node in unit.nodes for failure in self._failures)
         if not (known or self._stopping or unit.restart_at is not None):
-          node = unit.nodes[0]
-          self._fail(
-            name, node, Failure(node, reason or 'exited before it was asked to')
-          )
+          node, reason = unit.nodes[0], reason or 'exited before it was asked to'
+          # So JAX ends a process that misses another of its group.
+          aborted = len(unit.company) > 1 and 'SIGABRT' in reason
+          blames = group_of(unit.company[0]) if aborted else ''
+          self._fail(name, node, Failure(node, reason, blames=blames))
 
   def _finish(self, name: str, node: str) -> None:
     declared, unit = self._plan.node(node), self._units[name]
@@ -244,6 +264,8 @@ class Running:
       return
     if declared.ends_program:
       self._settled_at = self._settled_at or time.monotonic()
+    elif declared.spmd is not None and declared.spmd.rank:
+      self._end_if_done()  # The first of its company says when that is done.
     elif declared.restart.allows(failed=False, restarts=unit.restarts):
       self._restart(name, node, 'finished')
     else:
@@ -272,14 +294,15 @@ class Running:
       self._settled_at = time.monotonic() + SETTLE
 
   def _restart(self, name: str, node: str, why: str) -> None:
-    unit = self._units[name]
-    delay = self._plan.node(node).restart.delay(unit.restarts)
-    unit.restarts += 1
-    unit.restart_at = time.monotonic() + delay
-    unit.ready = set()
-    self._say(node, f'{why}; restart {unit.restarts} in {delay:.1f} s')
-    if unit.alive:
-      self._crew.kill(name)
+    restarts = self._units[name].restarts
+    delay = self._plan.node(node).restart.delay(restarts)
+    restart_at = time.monotonic() + delay
+    self._say(node, f'{why}; restart {restarts + 1} in {delay:.1f} s')
+    for each in self._units[name].company:
+      unit = self._units[each]
+      unit.restarts, unit.restart_at, unit.ready = restarts + 1, restart_at, set()
+      if unit.alive:
+        self._crew.kill(each)
 
   def _first_failure(self) -> NodeFailed:
     """The failure that the others died of."""

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from callsheet.errors import UsageError
 from callsheet.launch import courier
 from callsheet.launch.addresses import Book
 from callsheet.launch.events import Event, Exited, Stopped
@@ -34,6 +35,13 @@ class Threads:
 
   def open(self, plan: Plan, say: Callable[[str, str], None]) -> ThreadCrew:
     """See `Backend.open`."""
+    for node in plan.nodes:
+      if node.spmd is not None:
+        raise UsageError(
+          f'node {node.name!r} asks for {node.spmd.size} hosts, which are processes of '
+          "their own, and the backend 'threads' has one for all; take "
+          "backend='processes', or Resources(hosts=1)"
+        )
     return ThreadCrew(plan, self.deadline)
 
 

@@ -23,17 +23,22 @@ def save(directory: str, tree: Any) -> None:
 
   Args:
     directory: of this one checkpoint; the folders above it are made.
-    tree: a pytree of at least one array.
+    tree: a pytree of at least one array; of numpy's, where JAX has other processes.
   """
   # orbax takes a while to import: processes that save nothing don't pay it.
   import orbax.checkpoint as ocp
 
+  # It would wait for the other processes of a learner; only this one saves.
+  me = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}, barrier_sync_key_prefix='callsheet'
+  )
   directory = os.path.abspath(directory)
   aside, old = _aside(directory), _old(directory)
   # What a crash has left: whole ones and those that orbax was still writing.
   for leftover in (aside, *glob.glob(f'{glob.escape(aside)}.orbax-checkpoint-tmp*')):
     shutil.rmtree(leftover, ignore_errors=True)
-  with ocp.StandardCheckpointer() as checkpointer:
+  with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
     checkpointer.save(aside, _boxed(tree))
   if os.path.isdir(directory):
     shutil.rmtree(old, ignore_errors=True)

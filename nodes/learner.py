@@ -9,18 +9,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from callsheet.agents.base import Agent, Batch, Metrics
+from callsheet.agents.base import Agent, Metrics, State
 from callsheet.calls import call_async
 from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
+from callsheet.nodes.agreeing import agreement
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.prefetching import Prefetch
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay, Sample
 from callsheet.nodes.sharded_replay import joined
+from callsheet.nodes.sharding import placement
 from callsheet.nodes.variables import Parameters
 
 
@@ -29,6 +30,11 @@ class Learner:
 
   One dispatch to the device does several updates in a `lax.scan`, with the state
   donated, while the next batches are on their way.
+
+  It learns on all devices that JAX shows, those of the other processes included where
+  JAX was told of them: then each of these processes has such a learner, which draws its
+  share of every batch. All give the parameters; the first alone counts, records and
+  saves.
 
   Args:
     agent: what is trained.
@@ -44,7 +50,8 @@ class Learner:
     checkpoint_directory: the state is saved there in the end; None saves nothing.
 
   Raises:
-    UsageError: `updates_per_dispatch` or `prefetch` is below 1.
+    UsageError: `updates_per_dispatch` or `prefetch` is below 1, or the devices can't
+      share the batches evenly.
   """
 
   def __init__(
@@ -74,20 +81,14 @@ class Learner:
     self._publish_period = publish_period
     self._max_steps = max_steps
     self._checkpoint_directory = checkpoint_directory
-    state = jax.jit(agent.init)(jax.random.PRNGKey(seed))
-    # Committed, as what a dispatch returns is: else the second would compile once more.
-    sharding = jax.tree.leaves(state)[0].sharding
-    self._state = jax.device_put(state, sharding)
-    on_cpu = all(device.platform == 'cpu' for device in sharding.device_set)
-    self._sharding = None if on_cpu else sharding
+    self._placement, self._agreement = placement(agent), agreement()
+    self._state = self._placement.state(seed)
+    self._gathered: State | None = None
     self._metrics: Metrics = {}
     self._steps = 0
     self._reported = 0
     self._publish()
-    self._dispatch = jax.jit(
-      lambda state, batches: jax.lax.scan(agent.update, state, batches),
-      donate_argnums=0,
-    )
+    self._dispatch = self._placement.dispatch()
 
   def parameters(self, known: int = -1) -> Parameters | None:
     """The newest published parameters, or None if `known` is their version already.
@@ -113,59 +114,49 @@ class Learner:
       self._report()
 
   def close(self) -> None:
-    """Saves the state, if it was given a folder for it."""
-    if self._checkpoint_directory is not None:
-      checkpoints.save(self._checkpoint_directory, self._state)
+    """Saves the state, if it was given a folder for it.
+
+    One that is spread over processes was gathered when they left `run` together.
+    """
+    if self._checkpoint_directory is None or not self._placement.leads:
+      return
+    if not self._placement.spread:
+      self._gathered = self._placement.whole(self._state)
+    if self._gathered is not None:
+      checkpoints.save(self._checkpoint_directory, self._gathered)
 
   def _learn(self, stop: threading.Event) -> None:
+    placement = self._placement
     prefetch = Prefetch(
-      self._replay, self._agent.samples, self._sizes(), self._prefetch, self._sharding
+      self._replay, placement.samples, self._sizes(), self._prefetch, placement.place
     )
-    # The replay fills meanwhile, and whoever is stopped by then needn't compile.
-    if not (prefetch.at_end or prefetch.ready or stop.is_set()):
+    # The replay fills meanwhile, and whoever is stopped by then needn't compile. Of
+    # several processes all do: on some devices that is work which they share.
+    needless = prefetch.at_end or prefetch.ready or stop.is_set()
+    if jax.process_count() > 1 or not needless:
       self._compile()
     updating: Future[None] | None = None
-    while not stop.is_set() and (placed := prefetch.take()) is not None:
-      before = self._metrics
-      self._state, self._metrics = self._dispatch(self._state, placed.batch)
-      self._steps += len(placed.sample.keys)
+    while turn := self._agreement.next(prefetch, stop, self._time_to_publish()):
+      before, sample = self._metrics, turn.placed.sample
+      self._state, self._metrics = self._dispatch(self._state, turn.placed.batch)
+      self._steps += len(sample.keys)
       # Dispatches don't wait for the device: unbounded, they would draw ahead of it.
       jax.block_until_ready(before)  # type: ignore[no-untyped-call]
       if updating is not None:
         updating.result()
-      updating = self._update_priorities(placed.sample, self._metrics)
-      if prefetch.at_end or self._time_to_publish():
+      updating = self._update_priorities(sample, self._metrics)
+      if prefetch.at_end or turn.publish:
         self._publish()
         self._report()
+    if placement.spread and self._checkpoint_directory is not None:
+      self._gathered = placement.whole(self._state)
     if updating is not None:
       updating.result()
 
   def _compile(self) -> None:
     """Makes the program of a whole dispatch; calls with such batches find it there."""
-    samples = self._agent.samples
-    leading = (self._updates_per_dispatch, samples.batch_size)
-
-    table = next(each for each in self._agent.tables if each.name == samples.table)
-
-    def batches() -> Batch:
-      data = {
-        name: jnp.zeros(
-          (*leading, *column.shape), jax.dtypes.canonicalize_dtype(column.dtype)
-        )
-        for name, column in table.columns.items()
-      }
-      return Batch(
-        data, jnp.zeros(leading, jnp.float32), jnp.zeros(leading[:1], jnp.int32)
-      )
-
-    # Where the prefetched ones will be: else the call would compile once more.
-    def place(array: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-      return jax.ShapeDtypeStruct(  # type: ignore[no-untyped-call]
-        array.shape, array.dtype, sharding=self._sharding
-      )
-
-    placed = jax.tree.map(place, jax.eval_shape(batches))
-    self._dispatch.lower(self._state, placed).compile()
+    batches = self._placement.batches(self._updates_per_dispatch)
+    self._dispatch.lower(self._state, batches).compile()
 
   def _sizes(self) -> Iterator[int]:
     """K of each sample; one behind the last would be drawn for nothing."""
@@ -182,7 +173,7 @@ class Learner:
       self._replay.update_priorities,
       self._agent.samples.table,
       sample.keys,
-      np.asarray(metrics['priorities']),
+      self._placement.rows(metrics['priorities']),
     )
 
   def _time_to_publish(self) -> bool:
@@ -190,13 +181,13 @@ class Learner:
 
   def _publish(self) -> None:
     # A copy: the next dispatch gives these buffers away.
-    params = jax.tree.map(np.array, self._agent.parameters(self._state))
+    params = self._placement.whole(self._agent.parameters(self._state))
     self._published = Parameters(self._steps, params)
     self._published_at = time.monotonic()
 
   def _report(self) -> None:
     steps, self._reported = self._steps - self._reported, self._steps
-    if not steps:
+    if not steps or not self._placement.leads:
       return
     self._counter.add(learner_steps=steps)
     figures = {

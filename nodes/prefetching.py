@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, wait
 from typing import NamedTuple
-
-import jax
 
 from callsheet.agents.base import Batch, Sampling
 from callsheet.calls import call_async
@@ -36,8 +34,7 @@ class Prefetch:
     samples: the table, and B.
     sizes: of each sample its K, in order; nothing is drawn behind the last.
     ahead: samples asked for beyond the one that was taken last, at least 1.
-    sharding: where the batches go; they are committed to it. None leaves them where
-      they are: on the CPU that is where they are needed, and each array costs a call.
+    place: puts the batches on the device; None leaves them where they are.
   """
 
   def __init__(
@@ -46,10 +43,10 @@ class Prefetch:
     samples: Sampling,
     sizes: Iterable[int],
     ahead: int,
-    sharding: jax.sharding.Sharding | None,
+    place: Callable[[Batch], Batch] | None,
   ) -> None:
     self._replay, self._samples = replay, samples
-    self._sizes, self._sharding = iter(sizes), sharding
+    self._sizes, self._place = iter(sizes), place
     self._asked: deque[Future[Placed]] = deque()
     for _ in range(ahead):
       self._ask()
@@ -66,6 +63,18 @@ class Prefetch:
     placed = self._asked.popleft().result()
     self._ask()
     return placed
+
+  def wait(self, timeout: float) -> bool:
+    """Whether the next sample is there, waiting for it up to `timeout` seconds.
+
+    Raises:
+      CallCancelled: the stop came while it waited.
+      Exception: whatever the replay raised.
+    """
+    if not wait(list(self._asked)[:1], timeout).done:
+      return False
+    self._asked[0].result()
+    return True
 
   @property
   def at_end(self) -> bool:
@@ -88,8 +97,8 @@ class Prefetch:
       try:
         sample = answered.result()
         batch = sample.batch
-        if self._sharding is not None:
-          batch = jax.device_put(batch, self._sharding)
+        if self._place is not None:
+          batch = self._place(batch)
         placed.set_result(Placed(sample, batch))
       except BaseException as error:
         placed.set_exception(error)

@@ -1,7 +1,7 @@
 """What runs, and how it is wired: pure declaration, before anything starts."""
 
 from callsheet.programs.handle import Handle, name_of, service_of
-from callsheet.programs.plan import NodePlan, Plan
+from callsheet.programs.plan import NodePlan, Plan, Spmd
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import Always, Never, OnFailure, Resources, Restart
 
@@ -16,6 +16,7 @@ __all__ = [
   'Program',
   'Resources',
   'Restart',
+  'Spmd',
   'name_of',
   'service_of',
 ]

@@ -45,6 +45,7 @@ def actor_learner(
   *,
   num_actors: int = 2,
   num_replays: int = 1,
+  num_learner_hosts: int = 1,
   num_environments: int = 16,
   num_relays: int = 0,
   inference: Literal['actor', 'server'] = 'actor',
@@ -71,6 +72,8 @@ def actor_learner(
     num_actors: each restarts up to ten times.
     num_replays: nodes that share the agent's tables between them; of several, each
       restarts up to ten times.
+    num_learner_hosts: processes that the learner is, each of which draws its share of
+      every batch.
     num_environments: that each actor steps at once.
     num_relays: nodes between the learner and those who act, which hand its parameters
       on to a share of them each; for hundreds of actors.
@@ -90,8 +93,9 @@ def actor_learner(
       fit here.
 
   Raises:
-    UsageError: there is no actor, a server without an actor, another `inference`, or
-      the replay's tables don't fit here.
+    UsageError: there is no actor, a server without an actor, another `inference`, the
+      learner's processes can't share its batches, or the replay's tables don't fit
+      here.
     GraphError: `make_replay` doesn't take the tables and these options.
   """
   if num_actors < 1:
@@ -100,6 +104,7 @@ def actor_learner(
     raise UsageError(
       f'num_relays is {num_relays}, expected 0 to num_actors, {num_actors}'
     )
+  _check_learner(agent, num_learner_hosts)
   _check_inference(inference, num_inference_servers, num_actors)
   program = Program(agent.name)
 
@@ -123,7 +128,7 @@ def actor_learner(
     check_replay(make_replay, tables, replay_options)
   recorder = program.add('recorder', Recorder, folder(), counter, replay)
   learner = program.add(
-    'learner',
+    Node('learner', resources=Resources(hosts=num_learner_hosts)),
     Learner,
     agent,
     replay,
@@ -188,6 +193,17 @@ def actor_learner(
     policy_directory=folder('checkpoint', 'policy'),
   )
   return program
+
+
+def _check_learner(agent: Agent, num_hosts: int) -> None:
+  if num_hosts < 1:
+    raise UsageError(f'num_learner_hosts is {num_hosts}, expected at least 1')
+  if agent.samples.batch_size % num_hosts:
+    raise UsageError(
+      f'num_learner_hosts is {num_hosts}, by which the batches of '
+      f'{agent.samples.batch_size} that {agent.name!r} samples can not be divided; '
+      'take a batch_size that can'
+    )
 
 
 def _check_inference(inference: str, num_servers: int, num_actors: int) -> None:

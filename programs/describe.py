@@ -27,7 +27,16 @@ def describe(plan: Plan, format: str = 'text') -> str:
 
 def text(plan: Plan) -> str:
   """One line for each node; a column that would be empty is left out."""
-  titles = ('node', 'service', 'calls', 'unit', 'resources', 'restart', 'ends')
+  titles = (
+    'node',
+    'service',
+    'calls',
+    'unit',
+    'rank',
+    'resources',
+    'restart',
+    'ends',
+  )
   table = [_cells(node) for node in plan.nodes]
   shown = [index for index in range(len(titles)) if any(row[index] for row in table)]
   rows = [[row[index] for index in shown] for row in (titles, *table)]
@@ -50,6 +59,7 @@ def _cells(node: NodePlan) -> tuple[str, ...]:
     node.service,
     ', '.join(node.callees),
     node.unit if node.unit != node.name else '',
+    f'{node.spmd.rank} of {node.spmd.size}' if node.spmd else '',
     _resources(node.resources),
     _restart(node.restart),
     'program' if node.ends_program else '',
@@ -91,6 +101,7 @@ def as_json(plan: Plan) -> str:
       restart: {policy: 'never' | 'on_failure' | 'always', max_restarts, backoff}, the
         last two but for 'never'; max_restarts null for no limit, backoff in seconds
       ends_program
+      spmd: {leader, rank, size} where several processes run the node, else null
     units: the names of the nodes that share each process
     stop_order: levels of names, callers before those they call
 
@@ -108,6 +119,7 @@ def as_json(plan: Plan) -> str:
       },
       'restart': {'policy': _POLICIES[type(node.restart)], **_fields(node.restart)},
       'ends_program': node.ends_program,
+      'spmd': dataclasses.asdict(node.spmd) if node.spmd else None,
     }
     for node in plan.nodes
   ]

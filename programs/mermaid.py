@@ -19,6 +19,8 @@ class _Box:
     first = self.members[0]
     count = len(self.members)
     title = first.name if count == 1 else f'{_path(first)} x{count}'
+    if first.resources.hosts > 1:
+      title += f', {first.resources.hosts} hosts'
     return f'{self.id}["{_safe(title)}<br/>{_safe(first.service)}"]'
 
 
@@ -26,8 +28,10 @@ def mermaid(plan: Plan) -> str:
   """The plan as a 'flowchart LR': an arrow goes from a caller to whom it calls.
 
   More than four nodes of a group that are alike (service, callees, callers, resources,
-  restart) become one box, 'actor x8'. Nodes that share a process share a frame.
+  restart) become one box, 'actor x8'. Nodes that share a process share a frame; the
+  processes that run one node are one box.
   """
+  plan = _led(plan)
   boxes = _boxes(plan)
   box_of = {node.name: box.id for box in boxes for node in box.members}
   units = {name: members for name, members in plan.units().items() if len(members) > 1}
@@ -43,6 +47,13 @@ def mermaid(plan: Plan) -> str:
     for callee in node.callees
   }
   return '\n'.join([*lines, *arrows, ''])
+
+
+def _led(plan: Plan) -> Plan:
+  """The plan without the further processes of its nodes."""
+  return Plan(
+    plan.name, tuple(n for n in plan.nodes if n.spmd is None or n.spmd.rank == 0)
+  )
 
 
 def _boxes(plan: Plan) -> list[_Box]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,21 @@ from callsheet.errors import GraphError
 from callsheet.programs.handle import name_of, replace_handles
 from callsheet.programs.order import stop_order
 from callsheet.programs.resources import Resources, Restart
+
+
+@dataclass(frozen=True)
+class Spmd:
+  """One process's place among those that run one node together.
+
+  Attributes:
+    leader: the node of rank 0, the one that others hold a handle of.
+    rank: 0 to `size - 1`.
+    size: the processes, `Resources.hosts`.
+  """
+
+  leader: str
+  rank: int
+  size: int
 
 
 @dataclass(frozen=True)
@@ -27,6 +43,7 @@ class NodePlan:
     resources: what it needs.
     restart: what happens when it ends.
     ends_program: whether the program ends well when its run() returns.
+    spmd: its place in the group that runs it; None if it has one process.
   """
 
   name: str
@@ -39,6 +56,7 @@ class NodePlan:
   resources: Resources
   restart: Restart
   ends_program: bool
+  spmd: Spmd | None = None
 
   def construct(self, resolve: Callable[[str], object]) -> object:
     """Builds the service.
@@ -54,6 +72,27 @@ class NodePlan:
 
     kwargs = {name: put(value) for name, value in self.kwargs.items()}
     return self.make(*(put(value) for value in self.args), **kwargs)
+
+  def processes(self) -> tuple[NodePlan, ...]:
+    """The node once for each of its hosts: 'learner', 'learner.1', 'learner.2', ...
+
+    The first keeps the name and leads; nobody calls the others, nor do they end the
+    program.
+    """
+    size = self.resources.hosts
+    if size == 1:
+      return (self,)
+    names = [self.name, *(f'{self.name}.{rank}' for rank in range(1, size))]
+    return tuple(
+      dataclasses.replace(
+        self,
+        name=name,
+        unit=name,
+        ends_program=self.ends_program and rank == 0,
+        spmd=Spmd(self.name, rank, size),
+      )
+      for rank, name in enumerate(names)
+    )
 
 
 @dataclass(frozen=True)
@@ -84,6 +123,27 @@ class Plan:
       units[node.unit] = (*units.get(node.unit, ()), node)
     return units
 
+  def companies(self) -> tuple[tuple[str, ...], ...]:
+    """The units that live and die together: those of one SPMD group, or one alone."""
+    companies: dict[str, list[str]] = {}
+    for unit, nodes in self.units().items():
+      spmd = nodes[0].spmd
+      companies.setdefault(spmd.leader if spmd else unit, []).append(unit)
+    return tuple(map(tuple, companies.values()))
+
   def stop_order(self) -> tuple[tuple[str, ...], ...]:
-    """Levels of nodes, callers before those they call; see `order.stop_order`."""
-    return stop_order({node.name: node.callees for node in self.nodes})
+    """Levels of nodes, callers before those they call; see `order.stop_order`.
+
+    The processes of one node stop together.
+    """
+    together: dict[str, list[str]] = {}
+    for node in self.nodes:
+      together.setdefault(node.spmd.leader if node.spmd else node.name, []).append(
+        node.name
+      )
+    levels = stop_order(
+      {node.name: node.callees for node in self.nodes if node.name in together}
+    )
+    return tuple(
+      tuple(name for leader in level for name in together[leader]) for level in levels
+    )

@@ -110,7 +110,7 @@ class Program:
     handle = Handle(self._identity, full, signatures.label(service, make), service)
     callees = {name_of(found): None for found in handles_in((args, kwargs))}
     group = self._group
-    self._nodes[full] = NodePlan(
+    declared = NodePlan(
       name=full,
       unit=group.unit or full,
       make=make,
@@ -122,6 +122,7 @@ class Program:
       restart=node.restart or group.restart or Never(),
       ends_program=node.ends_program,
     )
+    self._nodes.update(self._processes(declared))
     self._handles[full] = handle
     return cast(S, handle)
 
@@ -137,7 +138,7 @@ class Program:
       GraphError: an improper name.
     """
     full = self._full(name)
-    if full in self._handles:
+    if full in self._handles or full in self._nodes:
       raise NameTaken(self._taken(full, name))
     handle = Handle(self._identity, full, signatures.label(service), service)
     self._handles[full] = handle
@@ -214,6 +215,25 @@ class Program:
     while group.full(str(index)) in self._nodes:
       index += 1
     return group.full(str(index))
+
+  def _processes(self, node: NodePlan) -> dict[str, NodePlan]:
+    """The node by name, with those that its further hosts run."""
+    hosts = node.resources.hosts
+    if hosts > 1 and node.unit != node.name:
+      raise GraphError(
+        f'node {node.name!r}: Resources(hosts={hosts}) is {hosts} processes, but the '
+        f'nodes of {node.unit!r} share one; add it outside of that group, or take '
+        'hosts=1'
+      )
+    processes = {each.name: each for each in node.processes()}
+    for name in processes:
+      if name != node.name and (name in self._nodes or name in self._handles):
+        raise NameTaken(
+          f'node {node.name!r}: Resources(hosts={hosts}) names its other processes '
+          f'{node.name!r} with .1 and so on behind it, and {name!r} is there already; '
+          'give one of the two another name'
+        )
+    return processes
 
   def _taken(self, full: str, name: str) -> str:
     if full not in self._nodes:

@@ -20,7 +20,8 @@ class Resources:
     gpus: accelerators that the node alone sees.
     tpu: the TPU type, 'v5e'.
     tpu_topology: its shape, '2x2' or '2x2x4'; needs `tpu`.
-    hosts: processes that run the node together as one SPMD program.
+    hosts: processes that run the node together as one SPMD program, each of which gets
+      all the rest.
     environment: variables set for the node's process.
     node_selector: what a host must be, in the launch engine's own terms:
       {'cloud.google.com/gke-nodepool': 'cpu'}, {'constraint': 'avx512'}, {'host': 'a'}.

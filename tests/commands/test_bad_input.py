@@ -76,6 +76,14 @@ def place(tmp_path, monkeypatch):
       'run dqn --inference=server --num_inference_servers=3',
       'num_inference_servers is 3, expected 1 to num_actors, 2',
     ),
+    (
+      'run dqn --num_learner_hosts=2 --backend=threads',
+      "--num_learner_hosts=2: the backend 'threads' has one process for all; take --ba",
+    ),
+    (
+      'run dqn --num_learner_hosts=3',
+      'num_learner_hosts is 3, by which the batches of ',
+    ),
     ('run dqn --seed=-1', "--seed takes a non-negative integer, got '-1'"),
     ('run dqn --target_return=x', "--target_return takes a number, got 'x'"),
     ('run dqn --replay_port=70000', '--replay_port takes an integer in the range [1,'),

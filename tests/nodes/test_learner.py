@@ -110,7 +110,13 @@ def test_the_next_batches_are_asked_for_before_the_update():
 def test_no_more_samples_are_drawn_ahead_than_asked_for(ahead):
   replay = Batches()
   sharding = jax.numpy.zeros(()).sharding
-  prefetch = Prefetch(replay, agent().samples, [2] * 10, ahead, sharding)
+  prefetch = Prefetch(
+    replay,
+    agent().samples,
+    [2] * 10,
+    ahead,
+    lambda batch: jax.device_put(batch, sharding),
+  )
   eventually(lambda: len(replay.samples) == ahead)
   placed = prefetch.take()
   eventually(lambda: len(replay.samples) == ahead + 1)

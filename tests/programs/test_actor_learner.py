@@ -375,3 +375,31 @@ def test_tables_that_can_not_fit_are_refused():
   huge = dqn(SPEC, DQNConfig(max_replay_size=9_000_000_000_000))
   with pytest.raises(UsageError, match=r"'transitions' would take .* a max_size of"):
     actor_learner(huge, make_environment, make_replay=ENGINES['native'])
+
+
+# A learner over several processes.
+
+
+def test_a_learner_of_several_processes():
+  plan = declare(num_learner_hosts=2)
+  learners = [node for node in plan.nodes if node.make is Learner]
+  assert [node.name for node in learners] == ['learner', 'learner.1']
+  assert all(node.resources.hosts == 2 for node in learners)
+  assert all('learner.1' not in node.callees for node in plan.nodes)
+
+
+@pytest.mark.parametrize(
+  'hosts, message',
+  [
+    (0, 'num_learner_hosts is 0, expected at least 1'),
+    (
+      3,
+      "num_learner_hosts is 3, by which the batches of 64 that 'dqn' samples can not "
+      'be divided; take a batch_size that can',
+    ),
+  ],
+)
+def test_processes_that_can_not_share_a_batch(hosts, message):
+  with pytest.raises(UsageError) as caught:
+    declare(num_learner_hosts=hosts)
+  assert str(caught.value) == message

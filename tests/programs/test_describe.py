@@ -80,6 +80,7 @@ def test_json() -> None:
     },
     'restart': {'policy': 'never'},
     'ends_program': False,
+    'spmd': None,
   }
   assert found['nodes'][3]['calls'] == ['counter']
   assert [node['restart'] for node in found['nodes'][3:]] == [

@@ -34,7 +34,7 @@ from callsheet.commands.flags import (
   read_config,
 )
 from callsheet.errors import NodeFailed, UsageError
-from callsheet.launch import Backend, Terminal, start
+from callsheet.launch import Backend, Terminal, Threads, start
 from callsheet.launch.launching import terminated_like_interrupted
 from callsheet.nodes import reverb_port
 from callsheet.nodes.gymnasium_environments import make_gymnasium
@@ -138,11 +138,17 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   stamp = f'{name}-{values.env.replace("/", "-")}-seed{values.seed}-{now}'
   folder = os.path.join(values.runs_directory, values.name or stamp)
   backend = backends.read(values, os.path.abspath(os.path.join(folder, 'logs')))
+  if isinstance(backend, Threads) and values.num_learner_hosts > 1:
+    raise UsageError(
+      f"--num_learner_hosts={values.num_learner_hosts}: the backend 'threads' has one "
+      'process for all; take --backend=processes'
+    )
   program = actor_learner(
     agent,
     make_environment,
     num_actors=values.num_actors,
     num_replays=values.num_replays,
+    num_learner_hosts=values.num_learner_hosts,
     num_environments=values.num_environments,
     num_relays=values.num_relays,
     inference=values.inference,
@@ -231,6 +237,7 @@ _OWN = (
   'seed',
   'num_actors',
   'num_replays',
+  'num_learner_hosts',
   'num_environments',
   'num_relays',
   'inference',
@@ -273,6 +280,7 @@ def _flags() -> flags.FlagValues:
   integer('seed', 0, 'Of everything that is random.')
   integer('num_actors', 2, 'Actors.', 1)
   integer('num_replays', 1, 'Replay nodes that share the tables.', 1)
+  integer('num_learner_hosts', 1, 'Processes that the learner is.', 1)
   integer('num_environments', 16, 'Environments that each actor steps at once.', 1)
   integer('num_relays', 0, 'Nodes that hand parameters on; for hundreds of actors.')
   string('inference', 'actor', 'Who runs the policy: each actor, or a server.')
