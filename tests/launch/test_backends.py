@@ -7,9 +7,9 @@ import time
 import pytest
 
 from callsheet import Always, Node, OnFailure, Program
-from callsheet.errors import NodeFailed
+from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Running, launch, start
-from tests.launch import services
+from tests.launch import services, spmd_services
 from tests.launch.conftest import wait_for
 from tests.launch.services import Forever, Tally
 
@@ -222,3 +222,18 @@ def test_colocated_nodes_share_a_process(backend, tmp_path):
     one, two = running.client('pair/one').pid(), running.client('pair/two').pid()
   assert one == two
   assert sorted((tmp_path / 'closed').read_text().split()) == ['hold', 'one', 'two']
+
+
+@pytest.mark.timeout(180)
+def test_a_node_of_two_processes(backend):
+  program = spmd_services.members(2)
+  try:
+    running = start(program, backend, grace=60)
+  except UsageError as error:
+    assert 'hosts' in str(error)
+    pytest.skip(f'declared: {error}')
+  with running:
+    client = running.client('tally')
+    wait_for(lambda: running.wait(0.05) or len(client.notes()) >= 2, seconds=90)
+    notes = client.notes()
+  assert sorted(note[:2] for note in notes) == [(0, 2), (1, 2)]
