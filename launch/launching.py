@@ -12,11 +12,11 @@ from typing import NoReturn
 
 from callsheet.errors import UsageError
 from callsheet.launch.crew import Backend
-from callsheet.launch.kubernetes import Kubernetes
+from callsheet.launch.kubernetes.backend import Kubernetes
 from callsheet.launch.launchpad.backend import Launchpad
 from callsheet.launch.processes import Processes
-from callsheet.launch.ray import Ray
-from callsheet.launch.slurm import Slurm
+from callsheet.launch.ray.backend import Ray
+from callsheet.launch.slurm.backend import Slurm
 from callsheet.launch.ssh import Ssh
 from callsheet.launch.supervisor import Running
 from callsheet.launch.terminal import Terminal

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from callsheet.launch.kubernetes import Kubernetes
+from callsheet.launch.kubernetes.backend import Kubernetes
 from tests.launch.namespaces import Network
 from tests.launch.pods import delete
 

@@ -10,7 +10,7 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
-from callsheet.launch.jobset_checks import complaints
+from callsheet.launch.kubernetes.checks import complaints
 
 _VERSION = '1.37'
 _SCHEMA = json.loads(Path(__file__).with_name('jobset_schema.json').read_text())

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from callsheet import Always, Node, OnFailure, Program, Resources
 from callsheet.errors import UsageError
 from callsheet.launch import start
-from callsheet.launch.jobset_checks import complaints
-from callsheet.launch.jobset_groups import groups
-from callsheet.launch.kubernetes import Kubernetes
+from callsheet.launch.kubernetes.backend import Kubernetes
+from callsheet.launch.kubernetes.checks import complaints
+from callsheet.launch.kubernetes.groups import groups
 from callsheet.programs.plan import Plan
 from tests.launch import manifests
 from tests.launch.services import Forever, Greeter, Tally

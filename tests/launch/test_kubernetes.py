@@ -14,7 +14,7 @@ from callsheet import Node, OnFailure, Program
 from callsheet.commands.launch_program import launch_program
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import launch
-from callsheet.launch.pods import Pods
+from callsheet.launch.kubernetes.pods import Pods
 from tests.launch import manifests, services
 from tests.launch.cluster import Cluster
 from tests.launch.services import Forever, Mailbox, Phoenix, Tally, Watcher

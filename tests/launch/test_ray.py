@@ -16,8 +16,8 @@ import pytest
 from callsheet import Node, OnFailure, Program
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Running, launch, start
-from callsheet.launch.ray import Ray
-from callsheet.launch.ray_bundles import Bundle, Host, bundles, lacking
+from callsheet.launch.ray.backend import Ray
+from callsheet.launch.ray.bundles import Bundle, Host, bundles, lacking
 from callsheet.programs import Resources
 from tests.launch import services
 from tests.launch.raylets import free_port

@@ -13,7 +13,7 @@ from callsheet import Node, OnFailure, Program
 from callsheet.calls import with_deadline
 from callsheet.errors import CourierError, UsageError
 from callsheet.launch import start
-from callsheet.launch.ray import Ray, submit
+from callsheet.launch.ray import Ray
 from callsheet.programs import Resources
 from tests.launch import services
 from tests.launch.hosts import Hosts, hosts
@@ -88,7 +88,7 @@ def test_submitted_as_a_job(tmp_path):
     backend = Ray(
       dashboard=dashboard, python=sys.executable, log_directory=str(logs), echo=False
     )
-    job = submit(program, backend)
+    job = backend.submit(program.plan()).split()[1].rstrip(';')
     client = JobSubmissionClient(dashboard)
     until = time.monotonic() + 150
     while not client.get_job_status(job).is_terminal():
@@ -101,4 +101,4 @@ def test_submitted_as_a_job(tmp_path):
 def test_nobody_takes_jobs_there():
   address = f'http://127.0.0.1:{free_port()}'
   with pytest.raises(UsageError, match=f'no Ray cluster takes jobs at {address}'):
-    submit(one(Resources()), Ray(dashboard=address))
+    Ray(dashboard=address).submit(one(Resources()).plan())

@@ -14,9 +14,10 @@ import pytest
 
 from callsheet import Node, OnFailure, Program, Resources
 from callsheet.errors import NodeFailed, UsageError
-from callsheet.launch import Running, Slurm, launch, slurm_allocation, start
+from callsheet.launch import Running, Slurm, launch, start
 from callsheet.launch.remote.ticket import carried_path
-from callsheet.launch.slurm_components import seconds
+from callsheet.launch.slurm import allocation
+from callsheet.launch.slurm.components import seconds
 from tests.launch import services
 from tests.launch.conftest import wait_for
 from tests.launch.slurm_cluster import CPUS, GPUS, Cluster
@@ -182,7 +183,7 @@ def test_a_killed_launcher_leaves_no_job(on_slurm, tmp_path):
 
 
 def test_says_what_it_waits_for(on_slurm, monkeypatch):
-  monkeypatch.setattr(slurm_allocation, '_SAY', 0.2)
+  monkeypatch.setattr(allocation, '_SAY', 0.2)
   block = ('sbatch', '-N3', '--exclusive', '--wrap=sleep 60', '--output=/dev/null')
   on_slurm.ask(*block)
   wait_for(lambda: 'RUNNING' in on_slurm.jobs())

@@ -15,7 +15,7 @@ from callsheet.launch.remote.commands import worker_command
 from callsheet.programs.plan import Plan
 
 if TYPE_CHECKING:
-  from callsheet.launch.slurm import Slurm
+  from callsheet.launch.slurm.backend import Slurm
 
 SELECTORS = ('host', 'constraint', 'partition', 'gpu')
 WARNING = 60  # seconds before its end at which a detached job begins to stop

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from callsheet.errors import UsageError
 from callsheet.launch.courier.address import parse
-from callsheet.launch.jobset import ADDRESS, FOLDER, TICKET
+from callsheet.launch.kubernetes.jobset import ADDRESS, FOLDER, TICKET
 from callsheet.launch.remote.crew import RemoteCrew
 from callsheet.launch.remote.ticket import Ticket
 from callsheet.programs.plan import Plan

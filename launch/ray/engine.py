@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from callsheet.errors import UsageError
-from callsheet.launch import ray_keeper
-from callsheet.launch.ray_bundles import Bundle, amounts, total
-from callsheet.launch.ray_cluster import Cluster
+from callsheet.launch.ray import keeper
+from callsheet.launch.ray.bundles import Bundle, amounts, total
+from callsheet.launch.ray.cluster import Cluster
 from callsheet.launch.remote.commands import how_it_went, worker_command
 from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.ticket import Ticket
@@ -81,11 +81,11 @@ class RayEngine:
     self._kept: dict[str, _Kept] = {}
     self._threads: list[threading.Thread] = []
     # By value: Ray's processes may not find callsheet.
-    ray.cloudpickle.register_pickle_by_value(ray_keeper)
+    ray.cloudpickle.register_pickle_by_value(keeper)
     try:
-      self._keeper: Any = ray.remote(ray_keeper.Keeper)
+      self._keeper: Any = ray.remote(keeper.Keeper)
     finally:
-      ray.cloudpickle.unregister_pickle_by_value(ray_keeper)
+      ray.cloudpickle.unregister_pickle_by_value(keeper)
     labels = [dict(bundle.labels) for bundle in bundles]
     selected = {'bundle_label_selector': labels} if any(labels) else {}
     self._group = placement_group(

@@ -17,9 +17,9 @@ from callsheet.launch.remote.commands import Commands, worker_command
 from callsheet.launch.remote.crew import RemoteCrew
 from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.ticket import Ticket, carried_path
-from callsheet.launch.slurm_allocation import Allocation, given, obtain
-from callsheet.launch.slurm_cluster import ask, check, clean_environment
-from callsheet.launch.slurm_components import (
+from callsheet.launch.slurm.allocation import Allocation, given, obtain
+from callsheet.launch.slurm.cluster import ask, check, clean_environment
+from callsheet.launch.slurm.components import (
   Component,
   allocate_command,
   batch_script,

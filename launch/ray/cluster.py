@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from callsheet.errors import UsageError
-from callsheet.launch.ray_bundles import Host
+from callsheet.launch.ray.bundles import Host
 
 _PORT = 6379
 # What a client says first in HTTP/2, which Ray's head speaks; it answers with settings.

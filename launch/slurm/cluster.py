@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from callsheet.errors import UsageError
-from callsheet.launch.slurm_components import Component, seconds
+from callsheet.launch.slurm.components import Component, seconds
 
 if TYPE_CHECKING:
-  from callsheet.launch.slurm import Slurm
+  from callsheet.launch.slurm.backend import Slurm
 
 _ANSWER = 10.0  # seconds that the controller may take
 _COMMANDS = ('salloc', 'sbatch', 'scancel', 'scontrol', 'sinfo', 'squeue', 'srun')

@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from callsheet.errors import UsageError
-from callsheet.launch import jobset_checks
-from callsheet.launch.jobset import (
+from callsheet.launch.kubernetes import checks
+from callsheet.launch.kubernetes.groups import LAUNCHER, groups, proper_name
+from callsheet.launch.kubernetes.jobset import (
   TICKET,
   Manifest,
   desk_address,
   jobset,
   secret,
 )
-from callsheet.launch.jobset_groups import LAUNCHER, groups, proper_name
-from callsheet.launch.kubectl import Kubectl, as_yaml
-from callsheet.launch.pods import PodEngine, Pods
+from callsheet.launch.kubernetes.kubectl import Kubectl, as_yaml
+from callsheet.launch.kubernetes.pods import PodEngine, Pods
 from callsheet.launch.remote.crew import RemoteCrew
 from callsheet.launch.remote.ticket import Ticket
 from callsheet.programs.plan import Plan
@@ -169,7 +169,7 @@ class Kubernetes:
       )
     job = self._name(plan)
     manifest = jobset(job, groups(plan, job), self, launcher)
-    jobset_checks.check(manifest)
+    checks.check(manifest)
     return manifest
 
   def _name(self, plan: Plan) -> str:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 from callsheet.errors import UsageError
 from callsheet.launch.remote.routes import address_towards
-from callsheet.launch.slurm_cluster import ask, clean_environment
-from callsheet.launch.slurm_components import Component
+from callsheet.launch.slurm.cluster import ask, clean_environment
+from callsheet.launch.slurm.components import Component
 
 _LOOK = 0.1
 _SAY = 5.0  # seconds between two looks at why the job still waits

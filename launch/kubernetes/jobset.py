@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from callsheet.errors import UsageError
 from callsheet.launch.devices import process_environment
-from callsheet.launch.jobset_groups import LAUNCHER, Group
+from callsheet.launch.kubernetes.groups import LAUNCHER, Group
+from callsheet.launch.kubernetes.tpu_shapes import slice_of
 from callsheet.launch.remote.ticket import UNITS
-from callsheet.launch.tpu_shapes import slice_of
 from callsheet.programs.resources import Resources
 
 if TYPE_CHECKING:
-  from callsheet.launch.kubernetes import Kubernetes
+  from callsheet.launch.kubernetes.backend import Kubernetes
 
 FOLDER = '/run/callsheet'  # where a pod finds the Secret's files
 TICKET = 'ticket.json'

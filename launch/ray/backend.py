@@ -5,22 +5,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import shlex
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from callsheet.errors import UsageError
-from callsheet.launch.ray_bundles import bundles, lacking
-from callsheet.launch.ray_cluster import Cluster, import_ray
-from callsheet.launch.ray_engine import RayEngine, actor_options
-from callsheet.launch.remote import controller
+from callsheet.launch.ray.bundles import bundles, lacking
+from callsheet.launch.ray.cluster import Cluster, import_ray
+from callsheet.launch.ray.engine import RayEngine, actor_options
 from callsheet.launch.remote.commands import worker_command
 from callsheet.launch.remote.crew import RemoteCrew
 from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.routes import address_towards
+from callsheet.launch.remote.ticket import carried_path
 from callsheet.programs.plan import Plan
-from callsheet.programs.program import Program
 
 _STRATEGIES = ('PACK', 'SPREAD')
 
@@ -121,9 +119,7 @@ class Ray:
     """The placement group and its actors."""
     asked = bundles(plan)
     width = max(len(bundle.unit) for bundle in asked)
-    command = worker_command(
-      self.python or 'python', [os.path.abspath(p) for p in sys.path]
-    )
+    command = worker_command(self.python or 'python', carried_path())
     where = self.address or os.environ.get('RAY_ADDRESS') or 'local, for this program'
     lines = [
       f'Ray cluster: {where}; namespace: {self.namespace or "its own"}',
@@ -140,42 +136,41 @@ class Ray:
     ]
     return '\n'.join(lines)
 
+  def submit(self, plan: Plan) -> str:
+    """Hands a program to the cluster as a job, with the launcher in it.
 
-def submit(program: Program | Plan, backend: Ray) -> str:
-  """Hands a program to the cluster as a job, with the launcher in it.
+    Args:
+      plan: what to launch; `dashboard` says where.
 
-  The job's log, by `ray job logs`, is what the launcher prints; `ray job stop` stops
-  the nodes in order.
+    Returns:
+      The job, and how to follow and to stop it.
 
-  Args:
-    program: a program, or the plan of one.
-    backend: how the launcher over there runs it; `dashboard` says where `there` is.
+    Raises:
+      UsageError: Ray is not installed, or no cluster takes jobs there.
+    """
+    import_ray()
+    from ray.job_submission import JobSubmissionClient
 
-  Returns:
-    The job's id.
+    # Run as a module it must not have been imported before.
+    from callsheet.launch.remote import controller
 
-  Raises:
-    UsageError: Ray is not installed, or no cluster takes jobs there.
-  """
-  import_ray()
-  from ray.job_submission import JobSubmissionClient
-
-  plan = program if isinstance(program, Plan) else program.plan()
-  there = dataclasses.replace(backend, address='auto')
-  path = os.pathsep.join(os.path.abspath(entry) for entry in sys.path)
-  module = controller.__name__
-  entrypoint = shlex.join(
-    ['env', f'PYTHONPATH={path}', backend.python or 'python', '-m', module, '.']
-  )
-  with tempfile.TemporaryDirectory(prefix='callsheet-') as folder:
-    controller.submit(folder, plan, there)
-    try:
-      client = JobSubmissionClient(backend.dashboard)
-      return str(
-        client.submit_job(entrypoint=entrypoint, runtime_env={'working_dir': folder})
-      )
-    except (ConnectionError, RuntimeError) as error:
-      said = ' '.join(str(error).split())
-      raise UsageError(
-        f'no Ray cluster takes jobs at {backend.dashboard}: {said}'
-      ) from None
+    path = os.pathsep.join(carried_path())
+    command = ['env', f'PYTHONPATH={path}', self.python or 'python', '-m']
+    entrypoint = shlex.join([*command, controller.__name__, '.'])
+    with tempfile.TemporaryDirectory(prefix='callsheet-') as folder:
+      controller.submit(folder, plan, dataclasses.replace(self, address='auto'))
+      try:
+        client = JobSubmissionClient(self.dashboard)
+        job = client.submit_job(
+          entrypoint=entrypoint, runtime_env={'working_dir': folder}
+        )
+      except (ConnectionError, RuntimeError) as error:
+        said = ' '.join(str(error).split())
+        raise UsageError(
+          f'no Ray cluster takes jobs at {self.dashboard}: {said}'
+        ) from None
+    there = f'--address={self.dashboard} {job}'
+    return (
+      f'job {job}; follow it by: ray job logs -f {there}; '
+      f'stop its nodes in order by: ray job stop {there}'
+    )

@@ -1,0 +1,7 @@
+"""Programs as actors of Ray, in one placement group."""
+
+from __future__ import annotations
+
+from callsheet.launch.ray.backend import Ray
+
+__all__ = ['Ray']
