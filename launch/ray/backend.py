@@ -6,8 +6,10 @@ import dataclasses
 import os
 import shlex
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from callsheet.errors import UsageError
 from callsheet.launch.ray.bundles import bundles, lacking
@@ -160,9 +162,8 @@ class Ray:
     with tempfile.TemporaryDirectory(prefix='callsheet-') as folder:
       controller.submit(folder, plan, dataclasses.replace(self, address='auto'))
       try:
-        client = JobSubmissionClient(self.dashboard)
-        job = client.submit_job(
-          entrypoint=entrypoint, runtime_env={'working_dir': folder}
+        job = _submit(
+          JobSubmissionClient(self.dashboard), entrypoint, folder, self.placement
         )
       except (ConnectionError, RuntimeError) as error:
         said = ' '.join(str(error).split())
@@ -174,3 +175,16 @@ class Ray:
       f'job {job}; follow it by: ray job logs -f {there}; '
       f'stop its nodes in order by: ray job stop {there}'
     )
+
+
+def _submit(client: Any, entrypoint: str, folder: str, limit: float) -> str:
+  """Submits, and again if the head's agent is not up yet: a cluster may be young."""
+  until = time.monotonic() + limit
+  while True:
+    try:
+      return str(
+        client.submit_job(entrypoint=entrypoint, runtime_env={'working_dir': folder})
+      )
+    except RuntimeError as error:
+      if 'node agent' not in str(error) or time.monotonic() > until:
+        raise

@@ -205,18 +205,24 @@ def _noted_here() -> str:
     return ''
 
 
+# Of the environment: whether it reports home (here not), and whose a breakpoint is.
+_CHANGED = ('RAY_USAGE_STATS_ENABLED', 'PYTHONBREAKPOINT')
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
   """Undoes what Ray does to its process beside connecting it."""
   main = threading.current_thread() is threading.main_thread()
   handler = signal.getsignal(signal.SIGTERM) if main else None
-  before = os.environ.get('RAY_USAGE_STATS_ENABLED')
+  before = {name: os.environ.get(name) for name in _CHANGED}
   os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
   try:
     yield
   finally:
-    if before is None:
-      os.environ.pop('RAY_USAGE_STATS_ENABLED', None)
+    for name, value in before.items():
+      os.environ.pop(name, None)
+      if value is not None:
+        os.environ[name] = value
     if main:
       signal.signal(signal.SIGTERM, handler)
 

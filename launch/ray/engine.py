@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,9 @@ def actor_options(bundle: Bundle) -> dict[str, Any]:
   if others:
     options['resources'] = others
   return {**options, 'max_concurrency': 2}  # It may be told to kill while it waits.
+
+
+_TRIES, _PAUSE = 5, 1.0  # seconds
 
 
 class RayEngine:
@@ -174,7 +178,7 @@ class RayEngine:
       kept.started, kept.where = True, f' on {host}'
       self._logs.note(unit, f'started as process {pid} on {host}')
       self._logs.copy(unit, _lines(kept.actor))
-      code = ray.get(kept.actor.code.remote())
+      code = _ask(kept.actor.code)
       kept.free = True
       ended(how_it_went(code, self._logs.last_line(unit)))
     except ray.exceptions.GetTimeoutError:
@@ -191,10 +195,20 @@ class RayEngine:
 
 
 def _lines(actor: Any) -> Iterator[bytes]:
+  while (lines := _ask(actor.lines)) is not None:
+    yield from lines
+
+
+def _ask(method: Any) -> Any:
+  """Asks an actor what may be asked twice: its connection may be lost for a moment."""
   import ray
 
-  while (lines := ray.get(actor.lines.remote())) is not None:
-    yield from lines
+  for _ in range(_TRIES):
+    try:
+      return ray.get(method.remote())
+    except ray.exceptions.ActorUnavailableError:
+      time.sleep(_PAUSE)
+  return ray.get(method.remote())
 
 
 def _kill(actor: Any) -> None:

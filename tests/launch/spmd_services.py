@@ -11,9 +11,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from callsheet import Node, OnFailure, Program
-from callsheet.errors import UsageError
 from callsheet.programs import Never, Resources
-from tests.launch.services import Tally
+from tests.launch.services import Oops, Tally
 
 
 def together(number: int) -> int:
@@ -66,7 +65,7 @@ class Member:
       if (rank, self._sums) == self._dies and first:
         os.kill(os.getpid(), signal.SIGKILL)
       if (rank, self._sums) == self._raises and first:
-        raise UsageError('on purpose')
+        raise Oops('on purpose')
 
 
 def members(

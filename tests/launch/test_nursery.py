@@ -74,7 +74,10 @@ def test_forked_unit_is_like_a_spawned_one(witnesses):
 
 
 @pytest.mark.parametrize('setting', ['MINE=1', 'OMP_NUM_THREADS=2', 'gpu'])
-def test_unit_that_imports_might_find_otherwise_is_spawned(witnesses, setting):
+def test_unit_that_imports_might_find_otherwise_is_spawned(
+  witnesses, setting, monkeypatch
+):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '0')
   launcher, (like, unlike) = witnesses('forked', '', setting)
   assert like['parent'] != launcher
   assert unlike['parent'] == launcher
