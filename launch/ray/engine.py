@@ -173,8 +173,8 @@ class RayEngine:
 
     command = worker_command(self._python, ticket.path)
     try:
-      started = kept.actor.start.remote(command, ticket.dumps(), os.getcwd())
-      pid, host = ray.get(started, timeout=self._limit)
+      words = (command, ticket.dumps(), os.getcwd())
+      pid, host = _ask(kept.actor.start, *words, limit=self._limit)
       kept.started, kept.where = True, f' on {host}'
       self._logs.note(unit, f'started as process {pid} on {host}')
       self._logs.copy(unit, _lines(kept.actor))
@@ -199,16 +199,16 @@ def _lines(actor: Any) -> Iterator[bytes]:
     yield from lines
 
 
-def _ask(method: Any) -> Any:
+def _ask(method: Any, *args: object, limit: float | None = None) -> Any:
   """Asks an actor what may be asked twice: its connection may be lost for a moment."""
   import ray
 
   for _ in range(_TRIES):
     try:
-      return ray.get(method.remote())
+      return ray.get(method.remote(*args), timeout=limit)
     except ray.exceptions.ActorUnavailableError:
       time.sleep(_PAUSE)
-  return ray.get(method.remote())
+  return ray.get(method.remote(*args), timeout=limit)
 
 
 def _kill(actor: Any) -> None:

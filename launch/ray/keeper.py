@@ -26,9 +26,10 @@ class Keeper:
   """Starts a worker, and hands on what it prints; then the next, if one is due."""
 
   _process: subprocess.Popen[bytes] | None = None
+  _ticket = ''
 
   def start(self, command: Sequence[str], ticket: str, folder: str) -> tuple[int, str]:
-    """Starts the worker.
+    """Starts the worker, once for each ticket: whoever got no answer may ask again.
 
     Args:
       command: with its arguments; an empty word stands for this interpreter.
@@ -38,6 +39,8 @@ class Keeper:
     Returns:
       The number of its process, and this host's name.
     """
+    if self._process is not None and ticket == self._ticket:
+      return self._process.pid, socket.gethostname()
     process = subprocess.Popen(
       [word or sys.executable for word in command],
       stdin=subprocess.PIPE,
@@ -46,7 +49,7 @@ class Keeper:
       cwd=folder if os.path.isdir(folder) else None,
       start_new_session=True,
     )
-    self._process = process
+    self._process, self._ticket = process, ticket
     self._output: queue.Queue[bytes | None] = queue.Queue(_LINES)
     threading.Thread(target=self._follow, args=(process,), daemon=True).start()
     assert process.stdin is not None
