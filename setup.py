@@ -56,6 +56,7 @@ setup(
       'psutil>=6',
       'pytest>=8',
       'pytest-timeout>=2.3',
+      'pytest-xdist>=3.6',
       'ruff>=0.9',
       'setuptools>=68',
     ],

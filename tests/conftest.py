@@ -1,4 +1,8 @@
-"""What all tests share: what one has compiled, the others needn't."""
+"""What all tests share: what one has compiled, the others needn't.
+
+Where tests run beside each other (`-n 2`), each worker has a temporary folder of its own,
+for many of them look at what was left there.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,10 @@ import pytest
 
 def pytest_configure(config: pytest.Config) -> None:
   """Before any test imports JAX, and for the processes that they start."""
+  if hasattr(config, 'workerinput'):
+    own = tempfile.TemporaryDirectory(prefix=f'{config.workerinput["workerid"]}-')
+    config.add_cleanup(own.cleanup)
+    os.environ['TMPDIR'] = tempfile.tempdir = own.name
   folder = tempfile.TemporaryDirectory(prefix='jax-of-tests-')
   config.add_cleanup(folder.cleanup)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = folder.name

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -118,8 +119,22 @@ def hosts(count: int) -> Iterator[Hosts]:
   """So many hosts, gone afterwards; skips the test where there can be none."""
   if reason := why_not():
     pytest.skip(reason)
-  made = Hosts(count)
-  try:
-    yield made
-  finally:
-    made.close()
+  with _alone():
+    made = Hosts(count)
+    try:
+      yield made
+    finally:
+      made.close()
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+  """Waits until no other process of this machine has such hosts."""
+  with socket.socket(socket.AF_UNIX) as lock:
+    while True:
+      try:
+        lock.bind('\0callsheet-test-hosts')
+        break
+      except OSError:
+        time.sleep(0.1)
+    yield
