@@ -1,7 +1,7 @@
 """What all tests share: what one has compiled, the others needn't.
 
-Where tests run beside each other (`-n 2`), each worker has a temporary folder of its own,
-for many of them look at what was left there.
+Where tests run beside each other (`-n 2`), each worker has a temporary folder of its
+own, for many of them look at what was left there.
 """
 
 from __future__ import annotations
