@@ -23,7 +23,12 @@ run: $(VENV)/installed.lock
 
 # What CI runs: style, types and every quick test: make test TESTS=tests/launch PYTHON=3.13
 test: check
+ifeq ($(TESTS),tests)
+	$(VENV)/bin/python -m pytest tests --ignore=tests/launch -n 2 --dist loadfile $(PYTEST)
+	$(VENV)/bin/python -m pytest tests/launch $(PYTEST)
+else
 	$(VENV)/bin/python -m pytest $(TESTS) $(PYTEST)
+endif
 
 check: $(VENV)/installed.lock
 	$(VENV)/bin/ruff format --check .

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from callsheet.launch import Backend, Processes, Ray, Slurm, backend_of
 from callsheet.launch.launchpad import Launchpad
@@ -102,8 +103,20 @@ def nothing_left(clusters: None) -> Iterator[None]:
   )
 
 
+def _of_a_cluster(backend: str) -> ParameterSet:
+  return pytest.param(backend, marks=pytest.mark.clusters)
+
+
 @pytest.fixture(
-  params=['threads', 'processes', 'ssh', 'slurm', 'ray', 'kubernetes', 'launchpad']
+  params=[
+    'threads',
+    'processes',
+    'ssh',
+    _of_a_cluster('slurm'),
+    _of_a_cluster('ray'),
+    _of_a_cluster('kubernetes'),
+    'launchpad',
+  ]
 )
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
   """Every launch backend, on this machine or on a cluster that is made of it."""

@@ -18,7 +18,7 @@ from callsheet.launch import Running, Ssh, launch, start
 from tests.launch import services
 from tests.launch.hosts import Hosts, hosts
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.clusters]
 
 ROOT = Path(__file__).parents[2]
 

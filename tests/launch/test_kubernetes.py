@@ -19,7 +19,7 @@ from tests.launch import manifests, services
 from tests.launch.cluster import Cluster
 from tests.launch.services import Forever, Mailbox, Phoenix, Tally, Watcher
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.clusters]
 
 
 class Files:

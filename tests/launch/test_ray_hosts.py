@@ -20,6 +20,8 @@ from tests.launch.hosts import Hosts, hosts
 from tests.launch.raylets import Raylets, free_port, raylets
 from tests.launch.test_ray import one, patiently
 
+pytestmark = pytest.mark.clusters
+
 
 @pytest.fixture
 def two_hosts(nothing_left: None) -> Iterator[tuple[Hosts, Raylets]]:

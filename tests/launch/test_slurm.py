@@ -22,6 +22,8 @@ from tests.launch import services
 from tests.launch.conftest import wait_for
 from tests.launch.slurm_cluster import CPUS, GPUS, Cluster
 
+pytestmark = pytest.mark.clusters
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -15,7 +15,7 @@ from tests.launch import spmd_services
 from tests.launch.conftest import wait_for
 from tests.launch.hosts import Hosts, hosts
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.clusters]
 
 # A host has a name of its own, which leads to its address: gloo goes by it.
 COMMAND = (
