@@ -31,4 +31,6 @@ counter = program.add('counter', Counter)
 with program.group('worker'):
   for amount in (1, 10, 100):
     program.add('worker', Worker, counter, amount)
-launch(program, sys.argv[1] if len(sys.argv) > 1 else 'processes')
+
+if __name__ == '__main__':
+  launch(program, sys.argv[1] if len(sys.argv) > 1 else 'processes')
