@@ -107,7 +107,8 @@ def _end_to_end(figures: Figures) -> str:
   return (
     f'Environment steps per CPU second, as a share of the floor: '
     f'**{figures["share"]:.2f}**, target {figures["target"]}, reached: '
-    f'{_shown(figures["reached"])}.\n\n'
+    f'{_shown(figures["reached"])}. Without the evaluator, which the floor has not: '
+    f'{figures["share_without_evaluator"]:.2f}.\n\n'
   ) + _table(('', 'DQN graph', 'floor'), rows)
 
 
