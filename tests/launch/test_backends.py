@@ -39,6 +39,7 @@ def test_hello(backend, tmp_path):
   program.add('caller', services.Caller, greeter, tally)
   with start(program, backend) as running:
     assert notes(running, tally, 1) == ['hello world']
+    assert running.client('hold').ping() == 'hold'
   assert (tmp_path / 'closed').read_text() == 'hold\n'
 
 
@@ -199,6 +200,7 @@ def test_fifty_nodes(backend, tmp_path):
   program.add('many', services.Many, others, tally)
   with start(program, backend) as running:
     assert notes_slowly(running, tally) == [[f'{index:02}' for index in range(47)]]
+    assert running.client('hold').ping() == 'hold'
   assert len((tmp_path / 'closed').read_text().split()) == 48
 
 
@@ -220,6 +222,7 @@ def test_colocated_nodes_share_a_process(backend, tmp_path):
     program.add('two', Forever, 'two', path)
   with start(program, backend) as running:
     one, two = running.client('pair/one').pid(), running.client('pair/two').pid()
+    assert running.client('hold').ping() == 'hold'
   assert one == two
   assert sorted((tmp_path / 'closed').read_text().split()) == ['hold', 'one', 'two']
 
