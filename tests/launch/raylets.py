@@ -95,9 +95,8 @@ def raylets(
         cluster.head(*options)
         break
       except AssertionError:
-        if (
-          not left
-        ):  # Ray waits but 20 s for its dashboard, which a busy machine may miss.
+        # Ray waits but 20 s for its dashboard, which a busy machine may miss.
+        if not left:
           raise
         _kill(cluster.pids())
     yield cluster
