@@ -36,7 +36,7 @@ check: $(VENV)/installed.lock
 	@if $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; \
 	  then $(VENV)/bin/mypy; else echo 'types are checked on Python 3.10, by its numpy'; fi
 
-# Trains to the target with several seeds in both local backends; minutes each.
+# Trains to the target: several seeds in both local backends, one in every engine; minutes.
 learn: $(VENV)/installed.lock
 	$(VENV)/bin/python -m pytest -m learning tests/learning -s
 
