@@ -24,8 +24,10 @@ run: $(VENV)/installed.lock
 # What CI runs: style, types and every quick test: make test TESTS=tests/launch PYTHON=3.13
 test: check
 ifeq ($(TESTS),tests)
-	$(VENV)/bin/python -m pytest tests --ignore=tests/launch -n 2 --dist loadfile $(PYTEST)
-	$(VENV)/bin/python -m pytest tests/launch $(PYTEST)
+	@failed=0; \
+	$(VENV)/bin/python -m pytest tests --ignore=tests/launch -n 2 --dist loadfile $(PYTEST) || failed=1; \
+	$(VENV)/bin/python -m pytest tests/launch $(PYTEST) || failed=1; \
+	exit $$failed
 else
 	$(VENV)/bin/python -m pytest $(TESTS) $(PYTEST)
 endif

@@ -21,6 +21,7 @@ AWAY = (ConnectionLost, Unavailable, DeadlineExceeded)
 
 # Seconds in which a shard tells its statistics, or is away until it does.
 _ANSWER = 1.0
+_QUESTION = 10.0  # seconds after which it is asked once more
 
 
 class ShardWatch:
@@ -107,8 +108,8 @@ class ShardWatch:
 
   def _ask(self, shard: int) -> Future[Statistics]:
     if shard not in self._asked:
-      # Without a deadline: so a stop of this node ends the wait.
-      ask = with_deadline(self._shards[shard].statistics, None)
+      # With a deadline: the last row of a program that stops has statistics, too.
+      ask = with_deadline(self._shards[shard].statistics, _QUESTION)
       self._asked[shard] = call_async(ask)
     return self._asked[shard]
 

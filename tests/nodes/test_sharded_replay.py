@@ -12,7 +12,7 @@ from scipy import stats
 from callsheet.agents.base import Limiter, NStep, Table
 from callsheet.calls import call_async
 from callsheet.errors import ReplayTimeout, UsageError
-from callsheet.launch import launch
+from callsheet.launch import courier, launch
 from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.sharded_replay import ShardedReplay, joined
 from callsheet.nodes.shards import shares
@@ -232,6 +232,28 @@ def test_tables_that_can_not_be_split_are_refused(size, limiter, message):
 def test_one_shard_is_the_replay_itself():
   replay = object()
   assert joined(replay) is replay and joined([replay]) is replay  # type: ignore
+
+
+def test_a_node_that_stops_still_has_statistics(tmp_path):
+  served = []
+  for index in range(2):
+    replay = NativeReplay([Table('t', COLUMNS, 100)])
+    server = courier.Server(f'unix:{tmp_path}/{index}', b'secret', f'replay/{index}')
+    server.serve(replay)
+    served.append(server)
+  clients = [courier.connect(s.address, b'secret', peer='replay') for s in served]
+  try:
+    replay = ShardedReplay(clients)
+    replay.insert('t', block(1, 2, 3))
+    replay.insert('t', block(4))
+    for client in clients:
+      courier.cancel_blocking(client)
+    assert replay.statistics()['t'].size == 4
+  finally:
+    for client in clients:
+      courier.close(client)
+    for server in served:
+      server.close()
 
 
 @pytest.mark.timeout(150)  # eight nodes that each import JAX
