@@ -24,7 +24,8 @@ def outcomes(report: Path) -> dict[str, dict[str, str]]:
   found: dict[str, dict[str, str]] = {}
   for case in ElementTree.parse(report).iter('testcase'):
     match = re.fullmatch(r'test_(\w+)\[(.+)\]', case.attrib['name'])
-    if match is None:
+    suite = SUITE.removesuffix('.py').replace('/', '.')
+    if match is None or case.attrib['classname'] != suite:
       continue
     test, parameters = match.groups()
     # A backend's name comes first among the parameters.

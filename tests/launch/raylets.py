@@ -59,6 +59,8 @@ class Raylets:
       f'--node-ip-address={self.host}',
       f'--port={self.port}',
       f'--temp-dir={self.folder}',
+      # By default all clusters of a machine would have the same one.
+      f'--dashboard-agent-listen-port={free_port()}',
       *dashboard,
       *options,
     )
