@@ -235,10 +235,11 @@ def test_a_node_of_two_processes(backend):
       wait_for(lambda: running.wait(0.05) or len(client.notes()) >= 2, seconds=90)
       notes = client.notes()
   except UsageError as error:
-    assert 'hosts' in str(error)
+    # Declared in the README; of the others a refusal is a failure.
+    assert backend.name in ('threads', 'launchpad') and 'hosts' in str(error)
     pytest.skip(f'declared: {error}')
   except NodeFailed as error:
-    if 'of this host leads to' not in error.reason:
+    if backend.name != 'ray' or 'of this host leads to' not in error.reason:
       raise
     pytest.skip(f"this machine's hosts file: {error.reason}")
   assert sorted(note[:2] for note in notes) == [(0, 2), (1, 2)]
