@@ -10,6 +10,16 @@ OLD = 'python_version < "3.11"'
 # From 2.49 on Ray needs a protobuf that TensorFlow 2.8 can't load.
 RAY = [f'ray[default]==2.48.0; {OLD}', 'ray[default]>=2.48']
 YAML = ['pyyaml>=6']
+# labmaze, which dm-control needs, has no wheel past Python 3.12.
+ENVIRONMENTS = {
+  'atari': ['ale-py>=0.11', 'opencv-python-headless>=4.8'],
+  'box2d': ['gymnasium[box2d]'],
+  'bsuite': ['bsuite>=0.3.5'],
+  'dm_control': ['dm-control>=1.0.20; python_version < "3.13"'],
+  'minari': ['minari[hdf5]>=0.5'],
+  'minatar': ['minatar>=1.0.15'],
+  'mujoco': ['gymnasium[mujoco]'],
+}
 
 setup(
   name='callsheet',
@@ -46,7 +56,10 @@ setup(
   extras_require={
     'ray': RAY,
     'kubernetes': YAML,
+    **ENVIRONMENTS,
+    'environments': sum(ENVIRONMENTS.values(), []),
     'dev': [
+      *sum(ENVIRONMENTS.values(), []),
       *RAY,
       *YAML,
       'hypothesis>=6',

@@ -82,9 +82,9 @@ def ordered(path: str) -> Program:
   return program
 
 
-def consumers(name: str = 'consumers') -> Program:
+def consumers() -> Program:
   """A program that ends by itself."""
-  program = Program(name)
+  program = Program('consumers')
   tally, mailbox = program.add('tally', Tally), program.add('mailbox', Mailbox)
   program.add('producer', services.Producer, mailbox, 20)
   with program.group('consumer'):
@@ -115,7 +115,9 @@ def test_a_node_that_crashes_is_started_again(kubernetes_cluster, kill):
 
 
 def test_to_its_failure(kubernetes_cluster):
-  program = consumers('failing')
+  # No other node ends it: pods come in any order.
+  program = Program('failing')
+  program.add('heart', services.Heart, program.add('tally', Tally), 'heart')
   program.add('bad', services.BadRun)
   assert run(kubernetes_cluster, program) == 'Failed: launcher'
   log = kubernetes_cluster.log('failing-launcher-0-0')
