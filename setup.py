@@ -1,5 +1,6 @@
 """Installs as `callsheet`; the folders at the top are linked below src/callsheet."""
 
+from itertools import chain
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -57,9 +58,9 @@ setup(
     'ray': RAY,
     'kubernetes': YAML,
     **ENVIRONMENTS,
-    'environments': sum(ENVIRONMENTS.values(), []),
+    'environments': [*chain(*ENVIRONMENTS.values())],
     'dev': [
-      *sum(ENVIRONMENTS.values(), []),
+      *chain(*ENVIRONMENTS.values()),
       *RAY,
       *YAML,
       'hypothesis>=6',
