@@ -239,11 +239,15 @@ class Agent:
     parameters: `state -> params`, the part that a policy needs.
     policy: `(params, carry, observation [B, ...], key) -> (action [B], carry, extras)`.
     evaluation_policy: the same, as it is meant to be played in the end.
-    initial_carry: `B -> carry` for a batch of B environments.
+    initial_carry: `B -> carry` for a batch of B environments, arrays `[B, ...]`. Where
+      an environment's episode begins, whoever acts puts its row there.
     writes: what an actor makes of its experience.
     samples: what one update takes.
     tables: what the replay has to hold.
     config: shown in the run's folder.
+    on_policy: whether it learns from what its newest policy did. Then a dispatch is one
+      update, nothing is drawn ahead of it, each is published, and actors take the
+      newest parameters for each block that they write.
     sharding: `(mesh, state's shapes) -> NamedSharding of each array` of the state,
       where a learner has several devices; the mesh's one axis is 'data'. None puts the
       whole state on each of them.
@@ -261,6 +265,7 @@ class Agent:
   samples: Sampling
   tables: tuple[Table, ...]
   config: Mapping[str, Any] = field(default_factory=dict)
+  on_policy: bool = False
   sharding: Callable[[jax.sharding.Mesh, State], Any] | None = None
 
   def __post_init__(self) -> None:

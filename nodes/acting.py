@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from callsheet.agents.base import Agent
 from callsheet.errors import CallCancelled, ConnectionLost
-from callsheet.nodes.playing import jit_policy_with_extras
+from callsheet.nodes.playing import check_rows, jit_acting
 from callsheet.nodes.variables import ParameterSource, VariableClient
 
 Array = NDArray[Any]
@@ -19,8 +19,17 @@ Array = NDArray[Any]
 class Acting(Protocol):
   """The actions of one actor."""
 
-  def act(self, observation: Array) -> tuple[Array, Any]:
-    """The actions `[B, ...]`, and what the policy gives along with them."""
+  def act(self, observation: Array, first: Array) -> tuple[Array, Any]:
+    """The actions `[B, ...]`, and what the policy gives along with them.
+
+    Args:
+      observation: `[B, ...]`.
+      first: `[B]` bool, where an episode begins: there the policy's carry does, too.
+    """
+    ...
+
+  def refresh(self) -> None:
+    """Has the next actions come of the newest parameters there are."""
     ...
 
   def parameter_age(self) -> float:
@@ -45,7 +54,7 @@ class Acted(NamedTuple):
 class Inference(Protocol):
   """What acts for actors: an `InferenceServer`."""
 
-  def act(self, actor: int, observation: Array, fresh: bool = False) -> Acted:
+  def act(self, actor: int, observation: Array, first: Array) -> Acted:
     """The actions for one actor's observation; see `InferenceServer.act`."""
     ...
 
@@ -53,15 +62,15 @@ class Inference(Protocol):
 class LocalPolicy:
   """Acts in this process, with parameters that it pulls in the background.
 
-  The policy's carry goes on over the ends of episodes: whatever has to begin anew
-  there, the policy itself must.
-
   Args:
     agent: whose policy it is.
     learner: gives the parameters.
     update_period: seconds between two pulls of the parameters.
     seed: of the policy.
     num_environments: B.
+
+  Raises:
+    UsageError: the agent's carry can't be told apart by environment.
   """
 
   def __init__(
@@ -73,18 +82,23 @@ class LocalPolicy:
     seed: int,
     num_environments: int,
   ) -> None:
-    self._policy = jit_policy_with_extras(agent.policy)
+    self._policy = jit_acting(agent)
     self._variables = VariableClient(learner, update_period)
     self._carry = agent.initial_carry(num_environments)
+    check_rows(agent, 'initial_carry', self._carry, num_environments)
     self._key = jax.random.PRNGKey(seed)
 
-  def act(self, observation: Array) -> tuple[Array, Any]:
+  def act(self, observation: Array, first: Array) -> tuple[Array, Any]:
     """See `Acting`; raises what the learner raised."""
     params = self._variables.params()
     action, self._carry, self._key, extras = self._policy(
-      params, self._carry, observation, self._key
+      params, self._carry, observation, first, self._key
     )
     return np.asarray(action), extras
+
+  def refresh(self) -> None:
+    """See `Acting`; raises what the learner raised."""
+    self._variables.refresh()
 
   def parameter_age(self) -> float:
     """See `Acting`."""
@@ -104,10 +118,9 @@ class RemotePolicy:
 
   def __init__(self, server: Inference, actor: int) -> None:
     self._server, self._actor = server, actor
-    self._fresh = True
     self._age = float('inf')
 
-  def act(self, observation: Array) -> tuple[Array, Any]:
+  def act(self, observation: Array, first: Array) -> tuple[Array, Any]:
     """See `Acting`.
 
     Raises:
@@ -116,12 +129,14 @@ class RemotePolicy:
       Exception: what the server raised.
     """
     try:
-      acted = self._server.act(self._actor, observation, self._fresh)
+      acted = self._server.act(self._actor, observation, first)
     except (CallCancelled, ConnectionLost):
-      acted = self._server.act(self._actor, observation, True)
-    self._fresh = False
+      acted = self._server.act(self._actor, observation, np.ones_like(first))
     self._age = acted.parameter_age
     return acted.action, acted.extras
+
+  def refresh(self) -> None:
+    """Leaves it to the server, which pulls its parameters in the background."""
 
   def parameter_age(self) -> float:
     """See `Acting`."""

@@ -42,7 +42,8 @@ class Actor:
     seed: of environments and policy; also tells it from its fellows.
     num_environments: B, stepped together.
     block_length: T, steps of the batch between two writes.
-    update_period: seconds between two pulls of the parameters.
+    update_period: seconds between two pulls of the parameters; an agent that is
+      `on_policy` takes the newest ones for each block.
     report_period: seconds between two reports to counter and recorder.
     inference: acts in the policy's place, with parameters and a carry of its own.
 
@@ -123,11 +124,14 @@ class Actor:
     time_step = self._environment.reset()
     sent: Future[int] | None = None
     while True:
+      if self._agent.on_policy:
+        self._policy.refresh()
       for _ in range(self._block_length):
         # In every step: a block of a slow environment may outlast a stop's patience.
         if stop.is_set():
           return
-        action, extras = self._policy.act(time_step.observation)
+        first = time_step.step_type == dm_env.StepType.FIRST
+        action, extras = self._policy.act(time_step.observation, first)
         time_step = self._step(time_step, action, extras)
       # Before the wait, which may be long: what was played shows already.
       if time.monotonic() - self._reported_at >= self._report_period:

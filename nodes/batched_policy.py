@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Agent, Carry, Params
-from callsheet.errors import UsageError
+from callsheet.nodes.playing import begun, check_rows
 
 # Smaller batches are padded to it: they would be no faster by themselves.
 _SMALLEST = 8
@@ -26,13 +26,13 @@ class Asked(NamedTuple):
   Attributes:
     actor: who asks; once in a batch.
     observation: `[B, ...]`.
-    fresh: its carry is the initial one, as that of an actor that is not known or comes
-      with another B than before.
+    first: `[B]` bool, where its carry is the initial one; that of an actor which is not
+      known, or comes with another B than before, is so everywhere.
   """
 
   actor: int
   observation: NDArray[Any]
-  fresh: bool
+  first: NDArray[Any]
 
 
 def sizes(max_size: int) -> tuple[int, ...]:
@@ -67,9 +67,13 @@ class BatchedPolicy:
     self._rows: dict[tuple[int, int], NDArray[np.int32]] = {}
     self._used, self._capacity = 0, max_size
     initial = agent.initial_carry(2)
-    _check_rows(agent, 'initial_carry', initial, 2)
-    self._carries = jax.tree.map(
-      lambda rows: jnp.zeros((max_size, *rows.shape[1:]), rows.dtype), initial
+    check_rows(agent, 'initial_carry', initial, 2)
+    # Each row's present carry, and the one that it begins with.
+    self._carries, self._initials = (
+      jax.tree.map(
+        lambda rows: jnp.zeros((max_size, *rows.shape[1:]), rows.dtype), initial
+      )
+      for _ in range(2)
     )
     self._act = _jit(agent)
 
@@ -84,8 +88,8 @@ class BatchedPolicy:
       if stop.is_set():
         return
       action, extras = self._dispatch(params, self._padded([], size))
-      _check_rows(agent, 'action', action, size)
-      _check_rows(agent, 'extras', extras, size)
+      check_rows(agent, 'action', action, size)
+      check_rows(agent, 'extras', extras, size)
 
   def act(
     self, params: Params, batch: Sequence[Asked]
@@ -103,34 +107,39 @@ class BatchedPolicy:
     ]
 
   def _dispatch(
-    self, params: Params, padded: tuple[NDArray[Any], NDArray[np.int32]]
+    self, params: Params, padded: tuple[NDArray[Any], NDArray[Any], NDArray[np.int32]]
   ) -> tuple[chex.Array, Any]:
     action, extras, self._carries, self._key = self._act(
-      params, self._carries, *padded, self._key
+      params, self._carries, self._initials, *padded, self._key
     )
     return action, extras
 
   def _padded(
     self, batch: Sequence[Asked], size: int
-  ) -> tuple[NDArray[Any], NDArray[np.int32]]:
-    """The observation `[size, ...]` and its rows `[size]`, those of padding behind."""
+  ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.int32]]:
+    """The observation `[size, ...]`, where episodes begin, and the rows, `[size]`.
+
+    Padding's rows are behind the last.
+    """
     spec = self._agent.spec.observation
     observation = np.zeros(
       (size, *spec.shape), jax.dtypes.canonicalize_dtype(spec.dtype)
     )
+    first = np.zeros(size, np.bool_)
     rows = np.full(size, self._capacity, np.int32)
     end = 0
     for asked in batch:
       length = len(asked.observation)
       begin, end = end, end + length
       observation[begin:end] = asked.observation
+      first[begin:end] = asked.first
       rows[begin:end] = self._rows[asked.actor, length]
-    return observation, rows
+    return observation, first, rows
 
   def _begin(self, asked: Asked) -> None:
     """Gives an actor its rows, and the initial carry, if it is due."""
     length = len(asked.observation)
-    if self._lengths.get(asked.actor) == length and not asked.fresh:
+    if self._lengths.get(asked.actor) == length:
       return
     self._lengths[asked.actor] = length
     place = (asked.actor, length)
@@ -140,6 +149,7 @@ class BatchedPolicy:
       self._used += length
     initial = self._agent.initial_carry(length)
     self._carries = _put(self._carries, self._rows[place], initial)
+    self._initials = _put(self._initials, self._rows[place], initial)
 
   def _make_room(self, length: int) -> None:
     before = self._capacity
@@ -147,28 +157,35 @@ class BatchedPolicy:
       self._capacity *= 2
     more = self._capacity - before
     if more:
-      self._carries = jax.tree.map(
+      self._carries, self._initials = jax.tree.map(
         lambda rows: jnp.concatenate(
           [rows, jnp.zeros((more, *rows.shape[1:]), rows.dtype)]
         ),
-        self._carries,
+        (self._carries, self._initials),
       )
 
 
 def _jit(agent: Agent) -> Any:
-  """`(params, carries, observation, rows, key) -> (action, extras, carries, key)`."""
+  """`(params, carries, initials, observation, first, rows, key)`, all that it takes, to
+  `(action, extras, carries, key)`.
+  """
 
   @functools.partial(jax.jit, donate_argnums=1)
   def act(
     params: Params,
     carries: Carry,
+    initials: Carry,
     observation: chex.Array,
+    first: chex.Array,
     rows: chex.Array,
     key: chex.PRNGKey,
   ) -> tuple[chex.Array, Any, Carry, chex.PRNGKey]:
     key, now = jax.random.split(key)
     # The row of padding is behind the last: it reads that one and writes nothing.
-    carry = jax.tree.map(lambda every: every.at[rows].get(mode='clip'), carries)
+    initial, carry = jax.tree.map(
+      lambda every: every.at[rows].get(mode='clip'), (initials, carries)
+    )
+    carry = begun(initial, carry, first)
     action, carry, extras = agent.policy(params, carry, observation, now)
     return action, extras, _scattered(carries, rows, carry), key
 
@@ -182,13 +199,3 @@ def _scattered(carries: Carry, rows: chex.Array, carry: Carry) -> Carry:
 
 
 _put = jax.jit(_scattered, donate_argnums=0)
-
-
-def _check_rows(agent: Agent, what: str, tree: Any, length: int) -> None:
-  for leaf in jax.tree.leaves(tree):
-    if np.shape(leaf)[:1] != (length,):
-      raise UsageError(
-        f'agent {agent.name!r}: its {what} for {length} environments has an array of '
-        f'shape {np.shape(leaf)}, expected [{length}, ...]: a server splits it by '
-        "environment; give it that shape, or take inference='actor'"
-      )

@@ -26,14 +26,14 @@ class Request(Generic[A]):
   Attributes:
     actor: who asks.
     observation: `[B, ...]`.
-    fresh: it asks for the first time in this life of it.
+    first: `[B]` bool, where an episode begins.
     at: when it came, by the monotonic clock.
     answer: what it waits for.
   """
 
   actor: int
   observation: NDArray[Any]
-  fresh: bool
+  first: NDArray[Any]
   at: float = field(default_factory=time.monotonic)
   answer: Future[A] = field(default_factory=Future)
 

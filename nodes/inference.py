@@ -59,8 +59,7 @@ class InferenceServer:
   """Runs the policy for the actors that ask, with parameters that it pulls.
 
   Requests that wait are answered together, by one dispatch. The policy's carry stays
-  here, by actor, and goes on over the ends of episodes, as it does where an actor has
-  the policy itself. Whether an answer is computed alone or in a batch makes no
+  here, by actor. Whether an answer is computed alone or in a batch makes no
   difference but to what is random.
 
   Args:
@@ -105,22 +104,27 @@ class InferenceServer:
     self._reported_at = time.monotonic()
 
   @blocking
-  def act(self, actor: int, observation: NDArray[Any], fresh: bool = False) -> Acted:
+  def act(self, actor: int, observation: NDArray[Any], first: NDArray[Any]) -> Acted:
     """Acts for one actor, once its batch is complete.
 
     Args:
       actor: tells it from all others. One that is not known, since it or this server
         is new, or that comes with another B, begins with the initial carry.
       observation: `[B, ...]`.
-      fresh: it has begun anew, and so does its carry.
+      first: `[B]` bool, where an episode begins: there the carry does, too.
 
     Raises:
       UsageError: the observation isn't the agent's, or has more environments than a
-        batch.
+        batch, or `first` has not as many.
       CallCancelled: the server is stopping.
     """
-    observation = self._checked(np.asarray(observation))
-    return self._batching.put(Request(actor, observation, fresh)).result()
+    observation, first = self._checked(np.asarray(observation)), np.asarray(first)
+    if first.dtype != np.bool_ or first.shape != observation.shape[:1]:
+      raise UsageError(
+        f'first is {first.dtype} {list(first.shape)}, expected bool '
+        f'[{len(observation)}], whether an episode begins in each environment'
+      )
+    return self._batching.put(Request(actor, observation, first)).result()
 
   def statistics(self) -> InferenceStatistics:
     """What was done so far."""
@@ -175,7 +179,7 @@ class InferenceServer:
     now = time.monotonic()
     try:
       params = self._variables.params()
-      asked = [Asked(each.actor, each.observation, each.fresh) for each in batch]
+      asked = [Asked(each.actor, each.observation, each.first) for each in batch]
       given = self._policy.act(params, asked)
     except BaseException as error:
       refuse(batch, f'the inference server has failed: {type(error).__name__}: {error}')

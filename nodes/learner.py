@@ -44,8 +44,9 @@ class Learner:
     seed: of the initial parameters.
     updates_per_dispatch: K, updates in one dispatch and batches in one sample.
     prefetch: samples on the device ahead of the one that is learnt on; each makes
-      priorities one dispatch older.
-    publish_period: seconds between two versions of the parameters, and two reports.
+      priorities one dispatch older. None for an agent that is `on_policy`.
+    publish_period: seconds between two versions of the parameters, and two reports; an
+      agent that is `on_policy` has each update's parameters published.
     max_steps: `run` returns after exactly so many updates; None goes on until the stop.
     checkpoint_directory: the state is saved there in the end; None saves nothing.
 
@@ -75,10 +76,11 @@ class Learner:
     if prefetch < 1:
       raise UsageError(f'prefetch is {prefetch}, expected at least 1')
     self._agent, self._replay = agent, joined(replay)
-    self._prefetch = prefetch
+    self._prefetch = 0 if agent.on_policy else prefetch
     self._counter, self._recorder = counter, recorder
     self._updates_per_dispatch = updates_per_dispatch
-    self._publish_period = publish_period
+    self._publish_period = 0.0 if agent.on_policy else publish_period
+    self._report_period, self._reported_at = publish_period, time.monotonic()
     self._max_steps = max_steps
     self._checkpoint_directory = checkpoint_directory
     self._placement, self._agreement = placement(agent), agreement()
@@ -147,6 +149,7 @@ class Learner:
       updating = self._update_priorities(sample, self._metrics)
       if prefetch.at_end or turn.publish:
         self._publish()
+      if time.monotonic() - self._reported_at >= self._report_period:
         self._report()
     if placement.spread and self._checkpoint_directory is not None:
       self._gathered = placement.whole(self._state)
@@ -187,6 +190,7 @@ class Learner:
 
   def _report(self) -> None:
     steps, self._reported = self._steps - self._reported, self._steps
+    self._reported_at = time.monotonic()
     if not steps or not self._placement.leads:
       return
     self._counter.add(learner_steps=steps)

@@ -9,17 +9,20 @@ from typing import Any
 import chex
 import dm_env
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from callsheet.agents.base import Carry, Params, Policy
+from callsheet.agents.base import Agent, Carry, Params, Policy
+from callsheet.errors import UsageError
 from callsheet.nodes.environments import VectorEnvironment
 
 Act = Callable[
   [Params, Carry, Any, chex.PRNGKey], tuple[chex.Array, Carry, chex.PRNGKey]
 ]
 ActWithExtras = Callable[
-  [Params, Carry, Any, chex.PRNGKey], tuple[chex.Array, Carry, chex.PRNGKey, Any]
+  [Params, Carry, Any, Any, chex.PRNGKey],
+  tuple[chex.Array, Carry, chex.PRNGKey, Any],
 ]
 
 
@@ -37,18 +40,43 @@ def jit_policy(policy: Policy) -> Act:
   return act
 
 
-def jit_policy_with_extras(policy: Policy) -> ActWithExtras:
-  """The same, and what the policy gives along with its action."""
+def jit_acting(agent: Agent) -> ActWithExtras:
+  """`(params, carry, observation, first, key) -> (action, carry, key, extras)`.
+
+  It is the agent's policy as it acts on and on: where an episode begins, `first` `[B]`,
+  its environment's row of the carry begins anew.
+  """
 
   @jax.jit
   def act(
-    params: Params, carry: Carry, observation: Any, key: chex.PRNGKey
+    params: Params, carry: Carry, observation: Any, first: Any, key: chex.PRNGKey
   ) -> tuple[chex.Array, Carry, chex.PRNGKey, Any]:
     key, now = jax.random.split(key)
-    action, carry, extras = policy(params, carry, observation, now)
+    carry = begun(agent.initial_carry(first.shape[0]), carry, first)
+    action, carry, extras = agent.policy(params, carry, observation, now)
     return action, carry, key, extras
 
   return act
+
+
+def begun(initial: Carry, carry: Carry, first: Any) -> Carry:
+  """The carry, its rows the initial ones where an episode begins, `first` `[B]`."""
+
+  def rows(new: chex.Array, old: chex.Array) -> chex.Array:
+    return jnp.where(jnp.reshape(first, (-1, *[1] * (jnp.ndim(old) - 1))), new, old)
+
+  return jax.tree.map(rows, initial, carry)
+
+
+def check_rows(agent: Agent, what: str, tree: Any, length: int) -> None:
+  """Raises a `UsageError` unless each array has a row for each of B environments."""
+  for leaf in jax.tree.leaves(tree):
+    if np.shape(leaf)[:1] != (length,):
+      raise UsageError(
+        f'agent {agent.name!r}: its {what} for {length} environments has an array of '
+        f'shape {np.shape(leaf)}, expected [{length}, ...]: each environment needs '
+        'a row of its own'
+      )
 
 
 class EpisodeReturns:

@@ -33,7 +33,8 @@ class Prefetch:
     replay: where the samples come from.
     samples: the table, and B.
     sizes: of each sample its K, in order; nothing is drawn behind the last.
-    ahead: samples asked for beyond the one that was taken last, at least 1.
+    ahead: samples asked for beyond the one that was taken last; with 0 the next one is
+      asked for only once it is wanted.
     place: puts the batches on the device; None leaves them where they are.
   """
 
@@ -46,10 +47,10 @@ class Prefetch:
     place: Callable[[Batch], Batch] | None,
   ) -> None:
     self._replay, self._samples = replay, samples
-    self._sizes, self._place = iter(sizes), place
+    self._sizes, self._ahead, self._place = iter(sizes), ahead, place
+    self._next_size = next(self._sizes, None)
     self._asked: deque[Future[Placed]] = deque()
-    for _ in range(ahead):
-      self._ask()
+    self._ask_for(ahead)
 
   def take(self) -> Placed | None:
     """The next sample, waiting for it; None behind the last.
@@ -58,10 +59,11 @@ class Prefetch:
       CallCancelled: the stop came while it waited.
       Exception: whatever the replay raised.
     """
+    self._ask_for(1)
     if not self._asked:
       return None
     placed = self._asked.popleft().result()
-    self._ask()
+    self._ask_for(self._ahead)
     return placed
 
   def wait(self, timeout: float) -> bool:
@@ -71,6 +73,7 @@ class Prefetch:
       CallCancelled: the stop came while it waited.
       Exception: whatever the replay raised.
     """
+    self._ask_for(1)
     if not wait(list(self._asked)[:1], timeout).done:
       return False
     self._asked[0].result()
@@ -79,17 +82,19 @@ class Prefetch:
   @property
   def at_end(self) -> bool:
     """Whether the last sample has been taken."""
-    return not self._asked
+    return not self._asked and self._next_size is None
 
   @property
   def ready(self) -> bool:
     """Whether the next sample is there, or has failed."""
     return bool(self._asked) and self._asked[0].done()
 
-  def _ask(self) -> None:
-    size = next(self._sizes, None)
-    if size is None:
-      return
+  def _ask_for(self, count: int) -> None:
+    while len(self._asked) < count and self._next_size is not None:
+      size, self._next_size = self._next_size, next(self._sizes, None)
+      self._ask(size)
+
+  def _ask(self, size: int) -> None:
     placed: Future[Placed] = Future()
     self._asked.append(placed)
 

@@ -55,7 +55,7 @@ def actor_learner(
   target_return: float | None = None,
   max_actor_steps: int | None = None,
   num_episodes: int = 20,
-  updates_per_dispatch: int = 16,
+  updates_per_dispatch: int | None = None,
   run_directory: str | None = None,
   make_replay: Callable[..., Replay] = ENGINES[DEFAULT_ENGINE],
   replay_options: Mapping[str, object] = MappingProxyType({}),
@@ -84,7 +84,8 @@ def actor_learner(
     target_return: mean undiscounted return over `num_episodes`.
     max_actor_steps: environment steps of all actors.
     num_episodes: of one evaluation.
-    updates_per_dispatch: see `Learner`.
+    updates_per_dispatch: see `Learner`; None takes 16, or 1 where the agent is
+      `on_policy`.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
     make_replay: the engine, from the agent's tables: one of `ENGINES`, or another. Is
       there a `make_replay.check`, see `check_replay`, it is asked.
@@ -106,6 +107,8 @@ def actor_learner(
     )
   _check_learner(agent, num_learner_hosts)
   _check_inference(inference, num_inference_servers, num_actors)
+  if updates_per_dispatch is None:
+    updates_per_dispatch = 1 if agent.on_policy else 16
   program = Program(agent.name)
 
   def folder(*parts: str) -> str | None:
@@ -161,6 +164,7 @@ def actor_learner(
             recorder,
             seed=base + 2 + num_actors + index,
             max_batch_size=share * num_environments,
+            update_period=0.0 if agent.on_policy else 0.1,
           )
         )
   with program.group('actor', restart=OnFailure(max_restarts=10)):

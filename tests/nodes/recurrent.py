@@ -53,17 +53,25 @@ def observed(values):
   return np.stack([values, np.ones_like(values)], axis=1)
 
 
+def begun(values, *which):
+  """Where an episode begins: in the environments that are named."""
+  return np.isin(np.arange(len(values)), which).tolist()
+
+
 class Alone:
   """The same policy of one actor, in plain integers."""
 
   def __init__(self):
     self._total = None
 
-  def act(self, values, fresh=False, mean=0):
+  def act(self, values, first=None, mean=0):
     """What is expected of the step: action and extras."""
-    if fresh or self._total is None:
-      self._total = initial(len(values)).tolist()
-    before = self._total
+    if self._total is None:
+      first = [True] * len(values)
+    pairs = zip(first or begun(values), initial(len(values)).tolist(), strict=True)
+    before = [
+      new if begins else self._total[i] for i, (begins, new) in enumerate(pairs)
+    ]
     pairs = zip(before, values, strict=True)
     self._total = [(total * 31 + value) % _PRIME for total, value in pairs]
     action = [(total + mean) % 1009 for total in self._total]
@@ -74,9 +82,9 @@ class Alone:
     }
     return action, extras
 
-  def check(self, action, extras, values, fresh=False, mean=0):
+  def check(self, action, extras, values, first=None, mean=0):
     """Asserts that these are the step's."""
-    expected_action, expected = self.act(values, fresh, mean)
+    expected_action, expected = self.act(values, first, mean)
     np.testing.assert_array_equal(action, expected_action)
     assert set(extras) == set(expected)
     for name, array in expected.items():

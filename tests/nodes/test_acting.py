@@ -16,6 +16,8 @@ from tests.nodes.recurrent import Alone, observed, recurrent_agent
 from tests.nodes.small import Source, agent, countdowns
 
 STEPS = ([3, 4], [5, 6], [700, 1])
+FIRST = ([True, True], [False, False], [False, True])
+GOING, BEGUN = np.array([False, False]), np.array([True, True])
 
 
 class Server:
@@ -25,8 +27,8 @@ class Server:
     self._outcomes = list(outcomes)
     self.calls = []
 
-  def act(self, actor, observation, fresh=False):
-    self.calls.append((actor, observation, fresh))
+  def act(self, actor, observation, first):
+    self.calls.append((actor, observation, first.tolist()))
     error = self._outcomes.pop(0) if self._outcomes else None
     if error is not None:
       raise error
@@ -39,8 +41,9 @@ def test_an_own_policy_keeps_its_carry_and_takes_newer_parameters():
     recurrent_agent(), source, update_period=1000.0, seed=0, num_environments=2
   )
   assert policy.parameter_age() == float('inf')
-  for values in STEPS:
-    alone.check(*policy.act(observed(values)), values, mean=2)
+  for first, values in zip(FIRST, STEPS, strict=True):
+    acted = policy.act(observed(values), np.array(first))
+    alone.check(*acted, values, first, mean=2)
   assert 0 <= policy.parameter_age() < 60
   assert source.asked == [-1]
 
@@ -49,10 +52,11 @@ def test_a_server_is_told_who_asks_and_what_came_first():
   server = Server()
   policy = RemotePolicy(server, 5)
   assert policy.parameter_age() == float('inf')
-  assert [policy.act(step) for step in (10, 20, 30)] == [
+  steps = list(zip((10, 20, 30), FIRST, strict=True))
+  assert [policy.act(step, np.array(first)) for step, first in steps] == [
     (np.array([i]), {'extra': 7}) for i in (1, 2, 3)
   ]
-  assert server.calls == [(5, 10, True), (5, 20, False), (5, 30, False)]
+  assert server.calls == [(5, step, first) for step, first in steps]
   assert policy.parameter_age() == 0.25
 
 
@@ -60,26 +64,28 @@ def test_a_server_is_told_who_asks_and_what_came_first():
 def test_a_call_lost_with_its_server_is_made_once_more_from_a_fresh_carry(lost):
   server = Server(None, lost('gone'), None, None)
   policy = RemotePolicy(server, 5)
-  assert [policy.act(step)[0].tolist() for step in (10, 20, 30)] == [[1], [3], [4]]
+  acted = [policy.act(step, GOING)[0].tolist() for step in (10, 20, 30)]
+  assert acted == [[1], [3], [4]]
+  going, begun = GOING.tolist(), BEGUN.tolist()
   assert server.calls == [
-    (5, 10, True),
-    (5, 20, False),
-    (5, 20, True),
-    (5, 30, False),
+    (5, 10, going),
+    (5, 20, going),
+    (5, 20, begun),
+    (5, 30, going),
   ]
 
 
 def test_a_server_that_is_lost_twice_is_lost():
   server = Server(ConnectionLost('gone'), ConnectionLost('gone again'))
   with pytest.raises(ConnectionLost, match='gone again'):
-    RemotePolicy(server, 5).act(10)
+    RemotePolicy(server, 5).act(10, BEGUN)
   assert len(server.calls) == 2
 
 
 def test_what_a_server_raises_is_raised_at_once():
   server = Server(UsageError('too many'))
   with pytest.raises(UsageError, match='too many'):
-    RemotePolicy(server, 5).act(10)
+    RemotePolicy(server, 5).act(10, BEGUN)
   assert len(server.calls) == 1
 
 
@@ -106,7 +112,7 @@ def test_an_actor_with_a_server_leaves_jax_alone():
 
     class Server:
       calls = 0
-      def act(self, actor, observation, fresh=False):
+      def act(self, actor, observation, first):
         self.calls += 1
         if self.calls == 30:
           stop.set()

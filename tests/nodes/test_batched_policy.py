@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from callsheet.errors import UsageError
 from callsheet.nodes.batched_policy import Asked, BatchedPolicy, sizes
-from tests.nodes.recurrent import Alone, observed, recurrent_agent
+from tests.nodes.recurrent import Alone, begun, observed, recurrent_agent
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -27,7 +27,7 @@ def length(actor):
 
 @st.composite
 def rounds(draw):
-  """What is asked in each of a few batches: `{actor: (values, fresh)}`."""
+  """What is asked in each of a few batches: `{actor: (values, first)}`."""
   batches = []
   for _ in range(draw(st.integers(1, 6))):
     actors = draw(st.lists(st.integers(0, 8), min_size=1, max_size=9, unique=True))
@@ -35,7 +35,7 @@ def rounds(draw):
       {
         actor: (
           draw(st.lists(st.integers(1, 500), min_size=n, max_size=n)),
-          draw(st.booleans()),
+          draw(st.lists(st.booleans(), min_size=n, max_size=n)),
         )
         for actor in actors
         for n in [length(actor)]
@@ -51,7 +51,8 @@ def test_each_actor_gets_what_it_would_get_alone(batches):
   alone = [Alone() for _ in range(9)]
   for batch in batches:
     asked = [
-      Asked(actor, observed(values), fresh) for actor, (values, fresh) in batch.items()
+      Asked(actor, observed(values), np.array(first))
+      for actor, (values, first) in batch.items()
     ]
     for one, (action, extras) in zip(asked, policy.act(PARAMS, asked), strict=True):
       alone[one.actor].check(action, extras, *batch[one.actor])
@@ -63,14 +64,16 @@ def test_carries_stay_where_more_actors_come_than_there_was_room_for():
   for step in range(3):
     for actor, expected in enumerate(alone):
       values = [1 + step * 100 + actor] * 3
-      [given] = policy.act(PARAMS, [Asked(actor, observed(values), False)])
+      [given] = policy.act(
+        PARAMS, [Asked(actor, observed(values), np.array(begun(values)))]
+      )
       expected.check(*given, values)
 
 
 def test_an_actor_that_comes_with_other_environments_begins_anew():
   policy = BatchedPolicy(recurrent_agent(), 0, max_size=8)
   for values in ([3, 4], [5, 6, 7], [8], [9, 10]):
-    [given] = policy.act(PARAMS, [Asked(0, observed(values), False)])
+    [given] = policy.act(PARAMS, [Asked(0, observed(values), np.array(begun(values)))])
     Alone().check(*given, values)
 
 
@@ -102,8 +105,8 @@ def test_every_size_is_compiled_once_and_before_it_is_asked_for():
   # On the device, as those are that a learner has sent.
   params = jax.device_put(PARAMS)
   for size in range(1, 21):
-    for fresh in (True, False):
-      asked = [Asked(actor, observed([1]), fresh) for actor in range(size)]
+    for first in ([True], [False]):
+      asked = [Asked(actor, observed([1]), np.array(first)) for actor in range(size)]
       assert len(batched.act(params, asked)) == size
   assert traced == [8, 16, 20]
 
@@ -128,7 +131,7 @@ def test_what_is_random_is_so_in_every_batch_and_comes_from_the_seed():
 
   def played(seed):
     batched = BatchedPolicy(recurrent_agent(policy=policy), seed, max_size=8)
-    asked = [Asked(0, observed([1, 2, 3]), False)]
+    asked = [Asked(0, observed([1, 2, 3]), np.zeros(3, bool))]
     return [batched.act(PARAMS, asked)[0][0].tolist() for _ in range(3)]
 
   once = played(1)
@@ -155,7 +158,7 @@ def test_what_is_random_is_so_in_every_batch_and_comes_from_the_seed():
           {'mean': jnp.mean(observation)},
         )
       },
-      r"its extras for 8 .* shape \(\), expected \[8, ...\].* take inference='actor'",
+      r'its extras for 8 .* shape \(\), expected \[8, ...\].* needs a row of its own',
     ),
   ],
 )

@@ -35,6 +35,7 @@ from tests.nodes.test_actor import Inserts
 pytestmark = pytest.mark.timeout(120)
 
 LONG = 1000.0
+GOING = np.array([False, False])
 
 
 def server(made=None, source=None, records=None, **options):
@@ -69,10 +70,10 @@ def test_each_actor_gets_its_own_answers(lengths, max_batch_size, max_wait, seed
     alone = Alone()
     for _ in range(12):
       values = [rng.randint(1, 500) for _ in range(length)]
-      fresh = rng.random() < 0.2
+      first = [rng.random() < 0.2 for _ in range(length)]
       time.sleep(rng.choice([0, 0, 0.002]))
-      acted = made.act(actor, observed(values), fresh)
-      alone.check(acted.action, acted.extras, values, fresh, mean=3)
+      acted = made.act(actor, observed(values), np.array(first))
+      alone.check(acted.action, acted.extras, values, first, mean=3)
 
   options = {'max_batch_size': max_batch_size, 'max_wait': max_wait}
   with (
@@ -96,7 +97,9 @@ def test_those_who_wait_are_answered_together():
   options = {'max_batch_size': 6, 'max_wait': LONG, 'report_period': 0.0}
   with running(records=records, **options) as made:
     for _ in range(2):
-      asked = [call_async(made.act, actor, observed([5, 6])) for actor in range(3)]
+      asked = [
+        call_async(made.act, actor, observed([5, 6]), GOING) for actor in range(3)
+      ]
       for each in asked:
         assert len(each.result(60).action) == 2
     eventually(lambda: len(records.calls) == 2)
@@ -115,7 +118,7 @@ def test_what_was_done_since_the_last_report_is_reported_in_the_end(answered):
   records = Records()
   with running(records=records, max_batch_size=1, report_period=LONG) as made:
     for _ in range(answered):
-      made.act(0, observed([1]))
+      made.act(0, observed([1]), GOING[:1])
   assert records.all('batch_size') == [1] * min(answered, 1)
 
 
@@ -127,11 +130,11 @@ def test_a_server_that_has_done_nothing_has_no_means():
 def test_a_server_that_is_new_begins_with_the_initial_carry():
   with running(max_batch_size=2) as first:
     for values in ([3, 4], [5, 6]):
-      first.act(0, observed(values))
+      first.act(0, observed(values), GOING)
   alone = Alone()
   with running(max_batch_size=2) as second:
     for values in ([7, 8], [9, 1]):
-      acted = second.act(0, observed(values))
+      acted = second.act(0, observed(values), GOING)
       alone.check(acted.action, acted.extras, values)
 
 
@@ -140,14 +143,14 @@ def test_parameters_are_refreshed_by_version():
   with running(agent(), source, max_batch_size=1, update_period=0.0) as made:
 
     def latest():
-      return int(made.act(0, observed([1])).action[0])
+      return int(made.act(0, observed([1]), GOING[:1]).action[0])
 
     assert latest() == 0
     source.publish(1.0, 20)
     eventually(lambda: latest() == 1)
     source.publish(2.0, 30)
     eventually(lambda: latest() == 2)
-    assert 0 <= made.act(0, observed([1])).parameter_age < 60
+    assert 0 <= made.act(0, observed([1]), GOING[:1]).parameter_age < 60
   assert set(source.asked) == {-1, 10, 20, 30}
 
 
@@ -199,11 +202,20 @@ def test_an_actor_writes_the_same(through_server):
 )
 def test_what_can_not_be_answered_is_refused_and_others_are_not(observation, message):
   with running(max_batch_size=8, max_wait=0.01) as made:
-    fine = call_async(made.act, 0, observed([1, 2]))
+    fine = call_async(made.act, 0, observed([1, 2]), GOING)
     with pytest.raises(UsageError, match=message):
-      made.act(1, observation)
+      made.act(1, observation, GOING)
     acted = fine.result(60)
     Alone().check(acted.action, acted.extras, [1, 2])
+
+
+@pytest.mark.parametrize('first', [np.zeros(3, bool), np.zeros(2, np.int32), True])
+def test_where_episodes_begin_has_to_be_said_of_each_environment(first):
+  with (
+    running() as made,
+    pytest.raises(UsageError, match=r'expected bool \[2\], wheth'),
+  ):
+    made.act(0, observed([1, 2]), first)
 
 
 @pytest.mark.parametrize(
@@ -224,14 +236,14 @@ def test_options_that_can_not_be(options, message):
 
 def test_a_stop_ends_the_server_and_those_who_come_later():
   with running() as made:
-    made.act(0, observed([1]))
+    made.act(0, observed([1]), GOING[:1])
   with pytest.raises(CallCancelled, match='inference server is stopping'):
-    made.act(0, observed([1]))
+    made.act(0, observed([1]), GOING[:1])
 
 
 def test_closing_ends_those_who_wait():
   made = server()
-  waiting = call_async(made.act, 0, observed([1]))
+  waiting = call_async(made.act, 0, observed([1]), GOING[:1])
   eventually(lambda: made._batching._waiting)
   made.close()
   with pytest.raises(CallCancelled, match='inference server is stopping'):
@@ -249,7 +261,7 @@ def test_what_fails_surfaces_and_those_who_wait_hear_of_it(failing):
 
   gone = {'source' if failing == 'learner' else 'records': Gone()}
   made = server(max_batch_size=1, report_period=0.0, **gone)
-  asked = [call_async(made.act, actor, observed([1])) for actor in range(3)]
+  asked = [call_async(made.act, actor, observed([1]), GOING[:1]) for actor in range(3)]
   eventually(lambda: len(made._batching._waiting) == 3)
   with (
     Loop(made) as loop,
@@ -261,7 +273,7 @@ def test_what_fails_surfaces_and_those_who_wait_hear_of_it(failing):
   why = f'the inference server has failed: ConnectionError: the {failing} is gone'
   assert heard == [why] * (3 if failing == 'learner' else 2)
   with pytest.raises(CallCancelled, match=why):
-    made.act(0, observed([1]))
+    made.act(0, observed([1]), GOING[:1])
 
 
 # Behind the courier.
@@ -293,13 +305,13 @@ def test_an_actor_outlives_its_server(place):
   with running(max_batch_size=2) as first:
     at.serve(first)
     for values in ([3, 4], [5, 6]):
-      alone.check(*policy.act(observed(values)), values)
+      alone.check(*policy.act(observed(values), GOING), values)
   # Nobody answers any more: this call is lost, and made again of the next server.
   unanswered = server()
   at.close()
   at = listen()
   at.serve(unanswered)
-  asked = call_async(policy.act, observed([7, 8]))
+  asked = call_async(policy.act, observed([7, 8]), GOING)
   eventually(lambda: unanswered._batching._waiting)
   at.close()
   with running(max_batch_size=2) as second:
@@ -312,7 +324,7 @@ def test_a_stop_of_the_actor_ends_its_wait(place):
   unanswered = server()
   listen().serve(unanswered)
   client = connect()
-  asked = call_async(RemotePolicy(client, 3).act, observed([7, 8]))
+  asked = call_async(RemotePolicy(client, 3).act, observed([7, 8]), GOING)
   eventually(lambda: unanswered._batching._waiting)
   courier.cancel_blocking(client)
   with pytest.raises(CallCancelled):
@@ -325,7 +337,7 @@ def test_a_server_that_dies_for_good_is_lost(place):
   at, unanswered = listen(), server()
   at.serve(unanswered)
   client = connect()
-  asked = call_async(client.act, 3, observed([7, 8]))
+  asked = call_async(client.act, 3, observed([7, 8]), GOING)
   eventually(lambda: unanswered._batching._waiting)
   at.close()
   with pytest.raises(ConnectionLost, match='inference'):

@@ -287,7 +287,13 @@ def _flags() -> flags.FlagValues:
   integer('num_inference_servers', 1, 'Servers that share the actors.', 1)
   integer('num_episodes', 20, 'Episodes of one evaluation.', 1)
   integer('max_actor_steps', 500_000, 'Environment steps after which the run ends.', 1)
-  integer('updates_per_dispatch', 16, "Learner steps in one call of the device's.", 1)
+  integer(
+    'updates_per_dispatch',
+    None,
+    "Learner steps in one call of the device's; none: 16, or 1 of an agent that learns "
+    'from its newest policy alone.',
+    1,
+  )
   string('replay', DEFAULT_ENGINE, f'Its engine: {" or ".join(ENGINES)}.')
   integer(
     'replay_port', None, "The replay server's port; any free one by default.", 1, 65535
