@@ -63,18 +63,6 @@ def num_actions(agent: str, spec: EnvironmentSpec) -> int:
   )
 
 
-def vector_observation(agent: str, spec: EnvironmentSpec) -> None:
-  """Refuses what an MLP can't take: neither a vector nor a discrete number."""
-  observation = spec.observation
-  vector = len(observation.shape) == 1 and observation.dtype.kind in 'fiub'
-  if not vector and not isinstance(observation, specs.DiscreteArray):
-    raise UsageError(
-      f'{agent}: the observation is {describe(observation)}, expected a vector for the '
-      f'MLP; flatten it in the environment, or give your own network: '
-      f'{agent}(spec, torso=...)'
-    )
-
-
 def describe(spec: specs.Array) -> str:
   """Kind, shape and dtype in a few words: bounds can fill pages."""
   return f'{type(spec).__name__}(shape={spec.shape}, dtype={spec.dtype})'

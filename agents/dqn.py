@@ -31,7 +31,7 @@ import numpy as np
 import optax
 from dm_env import specs
 
-from callsheet.agents import checks
+from callsheet.agents import checks, networks
 from callsheet.agents.base import (
   Agent,
   Batch,
@@ -42,12 +42,12 @@ from callsheet.agents.base import (
   Params,
   Sampling,
 )
+from callsheet.agents.networks import Torso
 from callsheet.agents.rlax_import import import_rlax
 from callsheet.agents.step_tables import step_table
 
 TABLE = 'transitions'
 
-Torso = Callable[[chex.Array], chex.Array]
 QValues = Callable[[Params, chex.Array], chex.Array]
 
 
@@ -66,7 +66,8 @@ class DQNConfig:
       Atari as it is usually wrapped.
     n_step: the rewards that a transition sums up.
     discount: per step, in (0, 1].
-    hidden_sizes: of the MLP; the last layer belongs to the head, once in each stream.
+    torso: the kind of network below the head, see `networks.torso`.
+    hidden_sizes: of the dense layers; the last is the head's, once in each stream.
     learning_rate: Adam's.
     adam_epsilon: Adam's.
     max_gradient_norm: the global norm is clipped to it; None for no clipping.
@@ -93,6 +94,7 @@ class DQNConfig:
   num_stacked: int = 1
   n_step: int = 5
   discount: float = 0.99
+  torso: str = 'auto'
   hidden_sizes: tuple[int, ...] = (64, 64)
   learning_rate: float = 2e-3
   adam_epsilon: float = 1e-5
@@ -133,23 +135,14 @@ class DQNConfig:
 # Networks.
 
 
-def _q_network(
-  config: DQNConfig, observation: specs.Array, num_actions: int, torso: Torso | None
-) -> hk.Transformed:
+def _q_network(config: DQNConfig, num_actions: int, torso: Torso) -> hk.Transformed:
   """Observations `[B, ...]` to values `[B, A]`, float32."""
 
   def head(name: str, size: int) -> hk.nets.MLP:
     return hk.nets.MLP([*config.hidden_sizes[-1:], size], name=name)
 
   def q_values(inputs: chex.Array) -> chex.Array:
-    if torso is not None:
-      features = torso(inputs)
-    else:
-      if isinstance(observation, specs.DiscreteArray):
-        inputs = jax.nn.one_hot(inputs, observation.num_values)
-      features = jnp.asarray(inputs, jnp.float32)
-      if sizes := config.hidden_sizes[:-1]:
-        features = hk.nets.MLP(sizes, activate_final=True, name='torso')(features)
+    features = torso(inputs)
     advantage: chex.Array = head('advantage', num_actions)(features)
     if not config.dueling:
       return advantage
@@ -255,21 +248,21 @@ def dqn(
   """DQN for discrete actions.
 
   Args:
-    spec: of one environment. Without a `torso` its observation is a vector, or a
-      discrete number, which is taken one-hot.
+    spec: of one environment. Without a `torso` its observation is a vector, an image,
+      or a discrete number.
     config: what can be chosen.
-    torso: replaces the MLP below the head: a haiku function, observations `[B, ...]` as
-      the environment gives them to features `[B, F]`, that builds its modules anew in
-      every call.
+    torso: replaces the network below the head: a haiku function, observations
+      `[B, ...]` as the environment gives them to features `[B, F]`, that builds its
+      modules anew in every call.
 
   Raises:
     UsageError: the environment's actions aren't discrete, or its observations don't fit
-      the MLP.
+      the torso.
   """
   num_actions = checks.num_actions('dqn', spec)
-  if torso is None:
-    checks.vector_observation('dqn', spec)
-  network = _q_network(config, spec.observation, num_actions, torso)
+  sizes = config.hidden_sizes[:-1]
+  taken = networks.torso('dqn', spec.observation, config.torso, sizes, torso)
+  network = _q_network(config, num_actions, taken)
   loss = functools.partial(_loss, config, network.apply)
   loss_and_gradients = jax.value_and_grad(loss, has_aux=True)
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
@@ -325,9 +318,11 @@ def dqn(
     epsilon = jnp.full(q.shape[:1], config.evaluation_epsilon)
     return _epsilon_greedy(q, epsilon, key), carry, ()
 
-  taken = EnvironmentSpec(spec.observation, specs.DiscreteArray(num_actions, np.int32))
+  counted = EnvironmentSpec(
+    spec.observation, specs.DiscreteArray(num_actions, np.int32)
+  )
   writes = NStep(TABLE, config.n_step, config.discount, config.num_stacked)
-  shared = step_table(taken, writes, config.max_replay_size)
+  shared = step_table(counted, writes, config.max_replay_size)
   table = dataclasses.replace(
     shared,
     # A vector is drawn faster where it is beside the rest of its transition.

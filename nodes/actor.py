@@ -95,7 +95,7 @@ class Actor:
         num_environments=self._environment.num_environments,
       )
     self._returns = EpisodeReturns(num_environments)
-    self._writer = _make_writer(agent)
+    self._writer = make_writer(agent)
     self._appended = False
     self._steps = 0
     self._ended: list[float] = []
@@ -177,7 +177,12 @@ class Actor:
     self._recorder.record('actor', figures, index=self._seed)
 
 
-def _make_writer(agent: Agent) -> NStepWriter | StepWriter:
+def make_writer(agent: Agent) -> NStepWriter | StepWriter:
+  """What makes an actor's time steps into what the agent's table takes.
+
+  Raises:
+    UsageError: the agent writes sequences to a table that isn't fed with time steps.
+  """
   writes = agent.writes
   for table in agent.tables:
     if table.name == writes.table and table.steps is not None:

@@ -428,7 +428,7 @@ def test_pixels_need_a_torso_and_discrete_observations_none():
   action = specs.DiscreteArray(3)
   pixels = EnvironmentSpec(specs.Array((8, 8, 1), np.uint8), action)
   with pytest.raises(UsageError, match=r'shape=\(8, 8, 1\).*dqn\(spec, torso='):
-    dqn(pixels)
+    dqn(pixels, DQNConfig(torso='mlp'))
 
   def torso(image):
     return hk.Flatten()(hk.Conv2D(2, 3)(image / 255))

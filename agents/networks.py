@@ -1,0 +1,133 @@
+"""What an observation becomes before an agent's head: a torso of its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeAlias, get_args
+
+import chex
+import haiku as hk
+import jax
+import jax.numpy as jnp
+from dm_env import specs
+
+from callsheet.agents.checks import describe
+from callsheet.errors import UsageError
+
+Torso: TypeAlias = Callable[[chex.Array], chex.Array]
+Kind = Literal['auto', 'mlp', 'nature', 'minatar', 'impala']
+
+# The smallest images that each kind's strides leave something of.
+_SMALLEST = {'nature': 36, 'minatar': 3, 'impala': 8}
+
+
+def torso(
+  agent: str,
+  observation: specs.Array,
+  kind: str,
+  hidden_sizes: Sequence[int],
+  given: Torso | None = None,
+) -> Torso:
+  """Observations `[B, ...]` to features `[B, F]`, float32, as a haiku function.
+
+  It builds its modules anew in every call, so it belongs inside of `hk.transform`.
+  Numbers of a discrete observation are taken one-hot; pixels, which are uint8, are
+  scaled to [0, 1].
+
+  Args:
+    agent: for messages.
+    observation: of one environment.
+    kind:
+      'mlp': dense layers.
+      'nature': three convolutions, of Mnih et al. 2015
+        (https://doi.org/10.1038/nature14236), and dense layers.
+      'minatar': one convolution, of Young and Tian 2019
+        (https://arxiv.org/abs/1903.03176), and dense layers.
+      'impala': the residual network of Espeholt et al. 2018
+        (https://arxiv.org/abs/1802.01561), and dense layers.
+      'auto': 'mlp' for a vector, else 'nature', or 'minatar' for images that are too
+        small for it.
+    hidden_sizes: of the dense layers, with a ReLU behind each.
+    given: takes the place of all that; it gets the observation as it is.
+
+  Raises:
+    UsageError: the kind is unknown, or can't take the observation.
+  """
+  if given is not None:
+    return given
+  chosen = _chosen(agent, observation, kind)
+
+  def features(inputs: chex.Array) -> chex.Array:
+    if isinstance(observation, specs.DiscreteArray):
+      inputs = jax.nn.one_hot(inputs, observation.num_values)
+    outputs = jnp.asarray(inputs, jnp.float32)
+    if observation.dtype == jnp.uint8 and chosen != 'mlp':
+      outputs /= 255
+    if chosen != 'mlp':
+      outputs = hk.Flatten()(_CONVOLUTIONS[chosen](outputs))
+    if hidden_sizes:
+      outputs = hk.nets.MLP(hidden_sizes, activate_final=True, name='torso')(outputs)
+    return outputs
+
+  return features
+
+
+def _chosen(agent: str, observation: specs.Array, kind: str) -> str:
+  """The kind that 'auto' stands for, once it is known that it fits."""
+  if kind not in get_args(Kind):
+    raise UsageError(
+      f'{agent}: no torso {kind!r}; there are {", ".join(get_args(Kind))}: '
+      f"{agent}(spec, Config(torso='auto')), or a network of your own, torso=..."
+    )
+  vector = isinstance(observation, specs.DiscreteArray) or (
+    len(observation.shape) == 1 and observation.dtype.kind in 'fiub'
+  )
+  image = len(observation.shape) == 3 and observation.dtype.kind in 'fiub'
+  if not vector and not image:
+    raise UsageError(
+      f'{agent}: the observation is {describe(observation)}, expected a vector or an '
+      'image [height, width, channels]; flatten it in the environment, or give your '
+      f'own network: {agent}(spec, torso=...)'
+    )
+  if kind == 'auto':
+    large = image and min(observation.shape[:2]) >= _SMALLEST['nature']
+    kind = 'mlp' if vector else 'nature' if large else 'minatar'
+  if vector != (kind == 'mlp') or (
+    image and min(observation.shape[:2]) < _SMALLEST[kind]
+  ):
+    expected = (
+      'a vector'
+      if kind == 'mlp'
+      else f'an image [height, width, channels] of at least {_SMALLEST[kind]} pixels '
+      'each way'
+    )
+    raise UsageError(
+      f'{agent}: the observation is {describe(observation)}, expected {expected} for '
+      f"the torso {kind!r}; take torso='auto', or give your own network: "
+      f'{agent}(spec, torso=...)'
+    )
+  return kind
+
+
+def _nature(images: chex.Array) -> chex.Array:
+  for channels, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+    images = jax.nn.relu(hk.Conv2D(channels, size, stride, padding='VALID')(images))
+  return images
+
+
+def _minatar(images: chex.Array) -> chex.Array:
+  return jax.nn.relu(hk.Conv2D(16, 3, padding='VALID')(images))
+
+
+def _impala(images: chex.Array) -> chex.Array:
+  for channels in (16, 32, 32):
+    images = hk.Conv2D(channels, 3)(images)
+    images = hk.max_pool(images, (1, 3, 3, 1), (1, 2, 2, 1), 'SAME')
+    for _ in range(2):
+      inner = jax.nn.relu(images)
+      inner = jax.nn.relu(hk.Conv2D(channels, 3)(inner))
+      images = jnp.add(images, hk.Conv2D(channels, 3)(inner))
+  return jax.nn.relu(images)
+
+
+_CONVOLUTIONS = {'nature': _nature, 'minatar': _minatar, 'impala': _impala}
