@@ -55,6 +55,7 @@ def actor_learner(
   target_return: float | None = None,
   max_actor_steps: int | None = None,
   num_episodes: int = 20,
+  evaluation_period: float = 0.3,
   updates_per_dispatch: int | None = None,
   run_directory: str | None = None,
   make_replay: Callable[..., Replay] = ENGINES[DEFAULT_ENGINE],
@@ -84,6 +85,7 @@ def actor_learner(
     target_return: mean undiscounted return over `num_episodes`.
     max_actor_steps: environment steps of all actors.
     num_episodes: of one evaluation.
+    evaluation_period: seconds from the end of one evaluation to the next.
     updates_per_dispatch: see `Learner`; None takes 16, or 1 where the agent is
       `on_policy`.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
@@ -195,6 +197,7 @@ def actor_learner(
     target_return=target_return,
     max_actor_steps=max_actor_steps,
     policy_directory=folder('checkpoint', 'policy'),
+    period=evaluation_period,
   )
   return program
 

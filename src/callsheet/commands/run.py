@@ -157,6 +157,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     target_return=target,
     max_actor_steps=values.max_actor_steps,
     num_episodes=values.num_episodes,
+    evaluation_period=values.evaluation_period,
     updates_per_dispatch=values.updates_per_dispatch,
     run_directory=os.path.abspath(folder),
     make_replay=make_replay,
@@ -243,6 +244,7 @@ _OWN = (
   'inference',
   'num_inference_servers',
   'num_episodes',
+  'evaluation_period',
   'target_return',
   'max_actor_steps',
   'updates_per_dispatch',
@@ -302,6 +304,14 @@ def _flags() -> flags.FlagValues:
     'replay_directory',
     None,
     "Where the native replay's columns are on disk; in memory by default.",
+  )
+  flags.DEFINE_float(
+    'evaluation_period',
+    0.3,
+    'Seconds from the end of one evaluation to the next; longer ones leave more of the '
+    'cores to actors and learner.',
+    lower_bound=0,
+    flag_values=values,
   )
   flags.DEFINE_float(
     'target_return',
