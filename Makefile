@@ -4,6 +4,8 @@ ENV ?= CartPole-v1
 ARGS ?=
 TESTS ?= tests
 PYTEST ?=
+AGENT ?=
+RUNS ?= runs/learning
 # A version, a command or a path; each gets an environment of its own: .venv-3.13. Where
 # none is named, .venv has 3.10 if there is one, else the newest.
 PYTHON ?=
@@ -14,7 +16,7 @@ SUFFIX := $(shell python=$$(sh scripts/find_python.sh "$(PYTHON)") && "$$python"
 endif
 VENV := .venv$(SUFFIX)
 
-.PHONY: run test check learn lock clean
+.PHONY: run test check learn zoo lock clean
 
 # Trains DQN until it is solved:
 # make run BACKEND=threads REPLAY=reverb ARGS="--seed=1 --num_actors=4"
@@ -38,9 +40,18 @@ check: $(VENV)/installed.lock
 	@if $(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; \
 	  then $(VENV)/bin/mypy; else echo 'types are checked on Python 3.10, by its numpy'; fi
 
-# Trains to the target: several seeds in both local backends, one in every engine; minutes.
+# Trains to the targets, three seeds in both local backends: make learn AGENT=sac; minutes
+# each. Without AGENT all of them, and DQN under every launch engine; hours.
 learn: $(VENV)/installed.lock
-	$(VENV)/bin/python -m pytest -m learning tests/learning -s
+ifeq ($(AGENT),)
+	$(VENV)/bin/python -m pytest -m learning tests/learning -s --runs=$(RUNS)
+else
+	$(VENV)/bin/python -m pytest -m learning tests/learning/test_zoo.py -s --runs=$(RUNS) -k "$(AGENT)-"
+endif
+
+# agents/README.md, of the runs that `make learn` has left.
+zoo: $(VENV)/installed.lock
+	$(VENV)/bin/python -m tests.learning.table $(RUNS)
 
 $(VENV)/installed.lock: requirements.lock setup.py scripts/install.sh scripts/find_python.sh
 	@sh scripts/install.sh $(VENV) $(PYTHON)
