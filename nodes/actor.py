@@ -100,6 +100,7 @@ class Actor:
     self._steps = 0
     self._ended: list[float] = []
     self._reported_at = time.monotonic()
+    self._time_step: dm_env.TimeStep | None = None
 
   def run(self, stop: threading.Event) -> None:
     """Plays until the stop.
@@ -114,34 +115,44 @@ class Actor:
     try:
       self._play(stop)
     finally:
-      self._report()
+      self.report()
 
   def close(self) -> None:
     """Closes the environments."""
     self._environment.close()
 
+  def play_block(self, stop: threading.Event, newest: bool = False) -> bool:
+    """Plays the steps between two writes; False if the stop came before their end.
+
+    Args:
+      stop: ends it early.
+      newest: whether to ask for the newest parameters first, and wait for them.
+    """
+    time_step = self._time_step or self._environment.reset()
+    if newest or self._agent.on_policy:
+      self._policy.refresh()
+    for _ in range(self._block_length):
+      # In every step: a block of a slow environment may outlast a stop's patience.
+      if stop.is_set():
+        return False
+      first = time_step.step_type == dm_env.StepType.FIRST
+      action, extras = self._policy.act(time_step.observation, first)
+      time_step = self._step(time_step, action, extras)
+    self._time_step = time_step
+    return True
+
   def _play(self, stop: threading.Event) -> None:
-    time_step = self._environment.reset()
     sent: Future[int] | None = None
-    while True:
-      if self._agent.on_policy:
-        self._policy.refresh()
-      for _ in range(self._block_length):
-        # In every step: a block of a slow environment may outlast a stop's patience.
-        if stop.is_set():
-          return
-        first = time_step.step_type == dm_env.StepType.FIRST
-        action, extras = self._policy.act(time_step.observation, first)
-        time_step = self._step(time_step, action, extras)
+    while self.play_block(stop):
       # Before the wait, which may be long: what was played shows already.
       if time.monotonic() - self._reported_at >= self._report_period:
-        self._report()
+        self.report()
       if sent is not None:
         sent.result()
         sent = None
-      sent = self._write()
+      sent = self.write()
 
-  def _write(self) -> Future[int] | None:
+  def write(self) -> Future[int] | None:
     """Sends what was played since the last call, if it makes anything."""
     table = self._agent.writes.table
     columns = self._writer.take()
@@ -164,7 +175,8 @@ class Actor:
     self._steps += int(np.sum(after.step_type != dm_env.StepType.FIRST))
     return after
 
-  def _report(self) -> None:
+  def report(self) -> None:
+    """Counts and records what was played since the last call."""
     steps, ended = self._steps, self._ended
     self._steps, self._ended = 0, []
     self._reported_at = time.monotonic()

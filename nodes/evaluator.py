@@ -64,23 +64,29 @@ class Evaluator:
     self._max_actor_steps = max_actor_steps
     self._policy_directory = policy_directory
     self._period = period
-    self._best = -np.inf
+    self._best, self._evaluated = -np.inf, -1
 
   def run(self, stop: threading.Event) -> None:
     """Evaluates until the target or the budget is reached, or the stop comes."""
-    evaluated = -1
     while not stop.wait(self._period):
-      # Counted before the parameters are asked for, which are no older than that.
-      steps = self._counter.counts().get('actor_steps', 0)
-      params = self._variables.refresh()
-      reached = False
-      if self._variables.version != evaluated:
-        evaluated = self._variables.version
-        reached = self._evaluate(params, steps, stop)
-      if reached or (
-        self._max_actor_steps is not None and steps >= self._max_actor_steps
-      ):
+      if self.evaluate(stop):
         return
+
+  def evaluate(self, stop: threading.Event) -> bool:
+    """Evaluates the newest parameters, if it hasn't yet.
+
+    Returns:
+      whether the target or the budget is reached.
+    """
+    # Counted before the parameters are asked for, which are no older than that.
+    steps = self._counter.counts().get('actor_steps', 0)
+    params = self._variables.refresh()
+    reached = False
+    if self._variables.version != self._evaluated:
+      self._evaluated = self._variables.version
+      reached = self._evaluate(params, steps, stop)
+    spent = self._max_actor_steps is not None and steps >= self._max_actor_steps
+    return reached or spent
 
   def close(self) -> None:
     """Closes the environments."""

@@ -17,7 +17,7 @@ from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.agreeing import agreement
 from callsheet.nodes.counter import Counter
-from callsheet.nodes.prefetching import Prefetch
+from callsheet.nodes.prefetching import Placed, Prefetch
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.replay import Replay, Sample
 from callsheet.nodes.sharded_replay import joined
@@ -113,7 +113,7 @@ class Learner:
     try:
       self._learn(stop)
     finally:
-      self._report()
+      self.report()
 
   def close(self) -> None:
     """Saves the state, if it was given a folder for it.
@@ -139,22 +139,42 @@ class Learner:
       self._compile()
     updating: Future[None] | None = None
     while turn := self._agreement.next(prefetch, stop, self._time_to_publish()):
-      before, sample = self._metrics, turn.placed.sample
-      self._state, self._metrics = self._dispatch(self._state, turn.placed.batch)
-      self._steps += len(sample.keys)
+      before = self._metrics
+      self._update(turn.placed)
       # Dispatches don't wait for the device: unbounded, they would draw ahead of it.
       jax.block_until_ready(before)  # type: ignore[no-untyped-call]
       if updating is not None:
         updating.result()
-      updating = self._update_priorities(sample, self._metrics)
+      updating = self._update_priorities(turn.placed.sample, self._metrics)
       if prefetch.at_end or turn.publish:
         self._publish()
       if time.monotonic() - self._reported_at >= self._report_period:
-        self._report()
+        self.report()
     if placement.spread and self._checkpoint_directory is not None:
       self._gathered = placement.whole(self._state)
     if updating is not None:
       updating.result()
+
+  def draw(self) -> Future[Sample]:
+    """Asks for the sample of one dispatch."""
+    samples, size = self._placement.samples, self._updates_per_dispatch
+    return call_async(self._replay.sample, samples.table, samples.batch_size, size)
+
+  def learn_on(self, sample: Sample) -> None:
+    """Learns on one sample and publishes.
+
+    What it says to the replay has been heard by then: nothing of it is under way.
+    """
+    place = self._placement.place
+    self._update(Placed(sample, place(sample.batch) if place else sample.batch))
+    updating = self._update_priorities(sample, self._metrics)
+    if updating is not None:
+      updating.result()
+    self._publish()
+
+  def _update(self, placed: Placed) -> None:
+    self._state, self._metrics = self._dispatch(self._state, placed.batch)
+    self._steps += len(placed.sample.keys)
 
   def _compile(self) -> None:
     """Makes the program of a whole dispatch; calls with such batches find it there."""
@@ -188,7 +208,8 @@ class Learner:
     self._published = Parameters(self._steps, params)
     self._published_at = time.monotonic()
 
-  def _report(self) -> None:
+  def report(self) -> None:
+    """Counts and records what was learnt since the last call."""
     steps, self._reported = self._steps - self._reported, self._steps
     self._reported_at = time.monotonic()
     if not steps or not self._placement.leads:

@@ -45,10 +45,12 @@ class GuardedTable:
     waiting: who waits, at either side.
   """
 
-  def __init__(self, table: Table, directory: Path | None = None) -> None:
-    """Makes it; `directory` is where its columns are mapped from, None for memory."""
+  def __init__(
+    self, table: Table, directory: Path | None = None, seed: int | None = None
+  ) -> None:
+    """Makes it; see `NativeTable`."""
     self.lock = threading.Lock()
-    self.table = NativeTable(table, directory)
+    self.table = NativeTable(table, directory, seed)
     self.waiting: dict[Side, WaitingRoom] = {
       'sample': WaitingRoom(),
       'insert': WaitingRoom(),

@@ -39,6 +39,7 @@ class NativeReplay:
     restore: bool = False,
     keep_checkpoints: int = 2,
     columns_directory: str | Mapping[str, str] | None = None,
+    seed: int | None = None,
   ) -> None:
     """Makes the tables.
 
@@ -51,6 +52,8 @@ class NativeReplay:
       columns_directory: on which disk the columns are, of all tables or by table's
         name; None, or a table that is not named, for memory. Keys and priorities are
         always in memory. The files there have no names: nothing is left of them.
+      seed: of its draws, which are the same if the calls are; None for another one
+        each time.
 
     Raises:
       UsageError: a table can't work or doesn't fit into memory or on its disk, the
@@ -68,7 +71,7 @@ class NativeReplay:
     on_disk = native_memory.directories(tables, columns_directory)
     native_memory.check_fits(tables, on_disk)
     self._guarded = {
-      name: GuardedTable(table, on_disk.get(name))
+      name: GuardedTable(table, on_disk.get(name), seed)
       for name, table in self._tables.items()
     }
     if self._checkpoints is not None and found is not None:

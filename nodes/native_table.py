@@ -39,8 +39,16 @@ class NativeTable:
     standing: where it stands under its limiter.
   """
 
-  def __init__(self, table: Table, directory: Path | None = None) -> None:
-    """Makes it; `directory` is where its columns are mapped from, None for memory."""
+  def __init__(
+    self, table: Table, directory: Path | None = None, seed: int | None = None
+  ) -> None:
+    """Makes it.
+
+    Args:
+      table: what it holds.
+      directory: where its columns are mapped from; None for memory.
+      seed: of its draws; None for another one each time.
+    """
     self.declared = table
     self.ring = None if table.steps is None else StepRing(table, directory)
     self._stored = Columns(item_columns(table), table.max_size, directory)
@@ -56,7 +64,7 @@ class NativeTable:
     # Draws that each item has left, where they are limited.
     self._left = np.zeros(table.max_size if table.max_times_sampled else 0, np.int64)
     self._highest, self._inserted, self._sampled = 1.0, 0, 0
-    self._generator = np.random.default_rng()
+    self._generator = np.random.default_rng(seed)
     self._selection = Selection(table, self._places, self._generator)
     self._tree = self._selection.tree
 

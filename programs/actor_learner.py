@@ -116,7 +116,7 @@ def actor_learner(
   def folder(*parts: str) -> str | None:
     return None if run_directory is None else os.path.join(run_directory, *parts)
 
-  base = seed * _SEEDS
+  base = run_seed(seed)
   counter = program.add('counter', Counter)
   tables_of = [agent.tables] if num_replays == 1 else shares(agent.tables, num_replays)
   replay: Replay | list[Replay]
@@ -200,6 +200,11 @@ def actor_learner(
     period=evaluation_period,
   )
   return program
+
+
+def run_seed(seed: int) -> int:
+  """The first of the seeds that the nodes of a run have."""
+  return seed * _SEEDS
 
 
 def _check_learner(agent: Agent, num_hosts: int) -> None:
