@@ -6,7 +6,7 @@ dm_env): FIRST, MID ..., LAST, and the step after a LAST is the next episode's F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,7 +16,9 @@ import numpy.typing as npt
 from dm_env import specs
 
 from callsheet.agents.base import EnvironmentSpec
-from callsheet.errors import UsageError
+from callsheet.agents.observations import PackedArray, pack
+from callsheet.errors import CallsheetError, UsageError
+from callsheet.nodes.checked_environments import CheckedVector
 
 Array = npt.NDArray[Any]
 
@@ -74,15 +76,23 @@ class DmEnvVector:
     environments: of one spec, at least one.
 
   Raises:
-    UsageError: there is none, or it shows or takes anything but one array.
+    UsageError: there is none, it takes anything but one array, or it shows anything but
+      one array or a mapping of them.
   """
 
   def __init__(self, environments: Sequence[dm_env.Environment]) -> None:
     check_num_environments(len(environments))
     self._environments = tuple(environments)
-    self._action = _array_spec(environments[0].action_spec(), 'action')
-    observation = _array_spec(environments[0].observation_spec(), 'observation')
-    self._spec = EnvironmentSpec(_narrow_spec(observation), _narrow_spec(self._action))
+    self._action = environments[0].action_spec()
+    if not isinstance(self._action, specs.Array):
+      raise UsageError(
+        f'the action spec is a {type(self._action).__name__}, expected one '
+        'dm_env.specs.Array; wrap the environment so that it takes one array'
+      )
+    self._parts = _parts(environments[0].observation_spec())
+    self._spec = EnvironmentSpec(
+      _observation_spec(self._parts), _narrow_spec(self._action)
+    )
     self._started = False
 
   @property
@@ -115,11 +125,21 @@ class DmEnvVector:
       step_type=np.array([time_step.step_type for time_step in time_steps], np.int32),
       reward=np.array(np.where(first, 0, reward), np.float32),
       discount=np.array(np.where(first, 1, discount), np.float32),
-      observation=np.array(
-        [time_step.observation for time_step in time_steps],
-        self._spec.observation.dtype,
-      ),
+      observation=self._observation([time_step.observation for time_step in time_steps]),
     )
+
+  def _observation(self, observations: Sequence[Any]) -> Array:
+    spec = self._spec.observation
+    if not isinstance(spec, PackedArray):
+      return np.array(observations, spec.dtype)
+    flat = [_flat(observation) for observation in observations]
+    parts = {}
+    for name, part in self._parts.items():
+      values = np.array([each[name] for each in flat])
+      if isinstance(part, specs.DiscreteArray):
+        values = np.eye(part.num_values, dtype=np.float32)[values]
+      parts[name] = values
+    return pack(spec, parts)
 
 
 @dataclass(frozen=True)
@@ -127,31 +147,71 @@ class MakeDmEnv:
   """See `make_dm_env`."""
 
   make: Callable[[int], dm_env.Environment]
+  name: str
 
   def __call__(self, num_environments: int, seed: int) -> VectorEnvironment:
     check_num_environments(num_environments)
     seeds = np.random.SeedSequence(seed).generate_state(num_environments)
-    return DmEnvVector([self.make(int(one)) for one in seeds])
+    try:
+      vector = DmEnvVector([self.make(int(one)) for one in seeds])
+    except CallsheetError as error:
+      raise UsageError(f'{self.name}: {error}') from error
+    return CheckedVector(vector, self.name, seed)
 
 
-def make_dm_env(make: Callable[[int], dm_env.Environment]) -> MakeEnvironment:
+def make_dm_env(
+  make: Callable[[int], dm_env.Environment], name: str = ''
+) -> MakeEnvironment:
   """What actors and evaluators are given, from `seed -> dm_env.Environment`.
 
   The seed has 32 bits; no two environments of a program have the same.
+
+  Args:
+    make: makes one environment.
+    name: of the environment, for messages; by default that of `make`.
   """
-  return MakeDmEnv(make)
+  return MakeDmEnv(make, name or getattr(make, '__qualname__', str(make)))
 
 
-def _array_spec(spec: Any, what: str) -> specs.Array:
-  if not isinstance(spec, specs.Array):
-    raise UsageError(
-      f'the {what} spec is a {type(spec).__name__}, expected one dm_env.specs.Array; '
-      'wrap the environment so that it is concatenated into one array'
-    )
-  return spec
+def _parts(spec: Any) -> dict[str, specs.Array]:
+  """By name; what is one array alone has the name ''."""
+  if isinstance(spec, specs.Array):
+    return {'': spec}
+  flat = _flat(spec) if isinstance(spec, Mapping) else {}
+  if flat and all(isinstance(part, specs.Array) for part in flat.values()):
+    return flat
+  raise UsageError(
+    f'the observation spec is a {type(spec).__name__}, expected one dm_env.specs.Array '
+    'or a mapping of them; wrap the environment so that it shows one'
+  )
+
+
+def _flat(tree: Any, path: str = '') -> dict[str, Any]:
+  """A mapping of mappings as one, with names like 'arm/velocity'."""
+  if not isinstance(tree, Mapping):
+    return {path: tree}
+  flat: dict[str, Any] = {}
+  for name, branch in tree.items():
+    flat |= _flat(branch, f'{path}/{name}' if path else str(name))
+  return flat
+
+
+def _observation_spec(parts: Mapping[str, specs.Array]) -> specs.Array:
+  if '' in parts:
+    return _narrow_spec(parts[''])
+  return PackedArray(
+    {
+      name: specs.BoundedArray((part.num_values,), np.float32, 0, 1, name)
+      if isinstance(part, specs.DiscreteArray)
+      else _narrow_spec(part)
+      for name, part in parts.items()
+    },
+    'observation',
+  )
 
 
 def _narrow_spec(spec: specs.Array) -> specs.Array:
   if isinstance(spec, specs.BoundedArray):
-    return spec.replace(dtype=narrow(spec.dtype))
+    with np.errstate(over='ignore'):  # The largest float64 is an infinite float32.
+      return spec.replace(dtype=narrow(spec.dtype))
   return specs.Array(spec.shape, narrow(spec.dtype), spec.name)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dm_env
 import gymnasium
 import numpy as np
-from dm_env import specs
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from callsheet.agents.base import EnvironmentSpec
 from callsheet.errors import UsageError
+from callsheet.nodes import environment_families
+from callsheet.nodes.checked_environments import CheckedVector, told
 from callsheet.nodes.environments import (
   Array,
   MakeEnvironment,
   VectorEnvironment,
   check_num_environments,
-  narrow,
 )
+from callsheet.nodes.gymnasium_spaces import batch_to_array, space_to_spec
 
 
 class GymnasiumVector:
@@ -32,13 +31,18 @@ class GymnasiumVector:
   Args:
     environment: one that resets an ended episode with the next step
       (`AutoresetMode.NEXT_STEP`), which is what dm_env means too.
-    seed: of all randomness in the environments.
+    seed: of all randomness in the environments; or one of each.
 
   Raises:
     UsageError: the environment resets otherwise, or has a space without a spec.
+
+  Attributes:
+    info: what came along with the last time step.
   """
 
-  def __init__(self, environment: VectorEnv[Any, Any, Any], seed: int) -> None:
+  def __init__(
+    self, environment: VectorEnv[Any, Any, Any], seed: int | Array
+  ) -> None:
     mode = environment.metadata.get('autoreset_mode')
     if mode is not AutoresetMode.NEXT_STEP:
       raise UsageError(
@@ -50,9 +54,9 @@ class GymnasiumVector:
       space_to_spec(environment.single_action_space, 'action'),
     )
     self._first_action = getattr(environment.single_action_space, 'start', 0)
-    self._first_observation = getattr(environment.single_observation_space, 'start', 0)
-    self._seed: Any = _seeds(environment, seed)
+    self._seed: Any = _seeds(environment, seed) if isinstance(seed, int) else seed
     self._ended: Array | None = None
+    self.info: Mapping[str, Any] = {}
 
   @property
   def num_environments(self) -> int:
@@ -63,7 +67,7 @@ class GymnasiumVector:
 
   def reset(self) -> dm_env.TimeStep:
     # Seeded once: a later reset goes on with the same streams of random numbers.
-    observation, _ = self._environment.reset(seed=self._seed)
+    observation, self.info = self._environment.reset(seed=self._seed)
     self._seed = None
     count = self.num_environments
     self._ended = np.zeros(count, bool)
@@ -79,7 +83,7 @@ class GymnasiumVector:
       return self.reset()
     first = self._ended
     taken = np.asarray(action).astype(self._environment.action_space.dtype)
-    observation, reward, terminated, truncated, _ = self._environment.step(
+    observation, reward, terminated, truncated, self.info = self._environment.step(
       taken + self._first_action if self._first_action else taken
     )
     self._ended = np.logical_or(terminated, truncated) & ~first
@@ -97,10 +101,8 @@ class GymnasiumVector:
     self._environment.close()
 
   def _observation(self, observation: Any) -> Array:
-    if self._first_observation:
-      observation = observation - self._first_observation
-    # A copy, in C order: environments may hand out their own buffer.
-    return np.array(observation, self._spec.observation.dtype, order='C')
+    space = self._environment.single_observation_space
+    return batch_to_array(space, self._spec.observation, observation)
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class MakeGymnasium:
   """See `make_gymnasium`."""
 
   env_id: str
-  arguments: Mapping[str, Any]
+  arguments: Mapping[str, Any] = field(default_factory=dict)
 
   def __call__(self, num_environments: int, seed: int) -> VectorEnvironment:
     check_num_environments(num_environments)
@@ -121,7 +123,7 @@ class MakeGymnasium:
         environment.close()
         sync = {**self.arguments, 'vectorization_mode': 'sync'}
         environment = self._make(num_environments, sync)
-      return GymnasiumVector(environment, seed)
+      return CheckedVector(GymnasiumVector(environment, seed), self.env_id, seed)
     except UsageError as error:
       environment.close()
       raise UsageError(f'{self.env_id}: {error}') from None
@@ -134,8 +136,12 @@ class MakeGymnasium:
       arguments = {'vectorization_mode': 'sync', **arguments}
     try:
       return gymnasium.make_vec(self.env_id, num_environments, **arguments)
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-      raise UsageError(f'{self.env_id}: {_one_line(error)}') from error
+    except Exception as error:
+      given = ''.join(f', {name}={value!r}' for name, value in self.arguments.items())
+      raise UsageError(
+        f'{self.env_id} can not be made: make_gymnasium({self.env_id!r}{given}) raised '
+        f'{told(error)}'
+      ) from error
 
 
 def make_gymnasium(env_id: str, **arguments: Any) -> MakeEnvironment:
@@ -155,25 +161,6 @@ def make_gymnasium(env_id: str, **arguments: Any) -> MakeEnvironment:
   return MakeGymnasium(env_id, arguments)
 
 
-def space_to_spec(space: spaces.Space[Any], name: str) -> specs.Array:
-  """The spec of a Box or a Discrete, in 32 bits; a Discrete counts from 0.
-
-  Raises:
-    UsageError: any other space.
-  """
-  if isinstance(space, spaces.Discrete):
-    return specs.DiscreteArray(int(space.n), np.int32, name)
-  if isinstance(space, spaces.Box):
-    dtype = narrow(space.dtype)
-    with np.errstate(over='ignore'):  # The largest float64 is an infinite float32.
-      low, high = space.low.astype(dtype), space.high.astype(dtype)
-    return specs.BoundedArray(space.shape, dtype, low, high, name)
-  raise UsageError(
-    f'the {name} space is {type(space).__name__}, expected Box or Discrete: flatten it '
-    'with wrappers=[gymnasium.wrappers.FlattenObservation] or one of your own'
-  )
-
-
 def _seeds(environment: VectorEnv[Any, Any, Any], seed: int) -> int | list[int]:
   # Given one number, gymnasium seeds its environments with seed, seed + 1, ...: two
   # actors with neighbouring seeds would share all but one of their episodes.
@@ -190,18 +177,10 @@ def _find(env_id: str) -> None:
       importlib.import_module(module)
     except ImportError as error:
       raise UsageError(f"{env_id!r}: can't import {module!r}: {error}") from error
+  environment_families.register(name)
   try:
     gymnasium.spec(name)
   except gymnasium.error.Error:
-    known = list(gymnasium.registry)
-    close = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
-    hint = (
-      f'did you mean {" or ".join(close)}?'
-      if close
-      else 'gymnasium.pprint_registry() lists all'
-    )
+    hint = environment_families.near(name, gymnasium.registry)
     raise UsageError(f'no Gymnasium environment {env_id!r}: {hint}') from None
 
-
-def _one_line(error: Exception) -> str:
-  return ' '.join(str(error).split())

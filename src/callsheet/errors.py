@@ -17,6 +17,7 @@ CallsheetError
 │   ├── NoSuchMethod       the service has no such public method
 │   ├── NotSendable        an argument or a result that can't be pickled
 │   └── RemoteError        the handler's exception could not itself be sent
+├── EnvironmentFailed      an environment raised something, or showed NaN
 ├── UnknownSource          a replay has not seen whose time steps these are
 ├── ReplayTimeout          the limiter let nobody pass in time (also a TimeoutError)
 └── NodeFailed             a program ended because one of its nodes did
@@ -115,6 +116,10 @@ class RemoteTraceback(Exception):
 
   def __str__(self) -> str:
     return f'\n\n{self.text}'
+
+
+class EnvironmentFailed(CallsheetError):
+  """An environment raised something, its cause, or showed what is no finite number."""
 
 
 class UnknownSource(CallsheetError, ValueError):

@@ -204,10 +204,11 @@ def test_termination_ends_the_discount_on_the_fallen_pole(way):
 
 
 def test_both_ways_move_alike():
-  native, sync = cartpoles('vector_entry_point')(2, 0), cartpoles('sync')(2, 0)
+  vector, sync = gymnasium.make_vec('CartPole-v1', 2), cartpoles('sync')(2, 0)
+  native = GymnasiumVector(vector, 0)
   native.reset()
   start = sync.reset()
-  native._environment.unwrapped.state = np.array(start.observation.T, np.float64)
+  vector.unwrapped.state = np.array(start.observation.T, np.float64)
   returns = np.zeros((2, 2))
   for t in range(30):
     action = np.array([t % 2, t % 3 == 0], np.int32)
@@ -252,7 +253,7 @@ def test_specs_take_32_bits_and_count_from_zero():
     ('CartPoll-v1', "no Gymnasium environment 'CartPoll-v1': did you mean CartPole-v1"),
     ('CartPole-v9', 'did you mean CartPole-v1'),
     ('no_such_module:Thing-v0', "can't import 'no_such_module'"),
-    ('qqqqqqqq', r'gymnasium\.pprint_registry'),
+    ('qqqqqqqq', 'callsheet envs. has all'),
   ],
 )
 def test_an_unknown_environment_is_named_at_once(env_id, message):
@@ -302,13 +303,19 @@ def test_pixels_keep_their_bytes():
   assert vector.reset().observation.dtype == vector.spec().observation.dtype == np.uint8
 
 
-def test_a_dict_of_observations_is_refused():
-  class Two(Countdown):
+def test_what_is_no_array_is_refused():
+  class Listed(Countdown):
     def observation_spec(self):
+      return [specs.Array((1,), np.float32)]
+
+  class Two(Countdown):
+    def action_spec(self):
       return {'a': specs.Array((1,), np.float32)}
 
-  with pytest.raises(UsageError, match='the observation spec is a dict, expected one'):
-    DmEnvVector([Two(0)])
+  with pytest.raises(UsageError, match='the observation spec is a list, expected one'):
+    DmEnvVector([Listed(0)])
+  with pytest.raises(UsageError, match='Two: the action spec is a dict, expected one'):
+    make_dm_env(Two)(1, 0)
 
 
 def test_both_endings_come_through():
