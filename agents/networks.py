@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dm_env import specs
 
 from callsheet.agents.checks import describe
+from callsheet.agents.observations import check_vectors
 from callsheet.errors import UsageError
 
 Torso: TypeAlias = Callable[[chex.Array], chex.Array]
@@ -79,6 +80,7 @@ def _chosen(agent: str, observation: specs.Array, kind: str) -> str:
       f'{agent}: no torso {kind!r}; there are {", ".join(get_args(Kind))}: '
       f"{agent}(spec, Config(torso='auto')), or a network of your own, torso=..."
     )
+  check_vectors(agent, observation)
   vector = isinstance(observation, specs.DiscreteArray) or (
     len(observation.shape) == 1 and observation.dtype.kind in 'fiub'
   )

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import sys
+import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,10 +111,22 @@ def near(name: str, names: Iterable[str]) -> str:
 
 
 def register_minatar() -> None:
-  """Names MinAtar's environments to Gymnasium, once."""
+  """Names MinAtar's environments to Gymnasium, once.
+
+  Seaborn, which it would colour its pictures with, isn't imported: it takes longer than
+  all the rest, and nothing is shown here.
+  """
   with one_at_a_time:
-    if not any(name.startswith(_MINATAR.prefix) for name in gymnasium.registry):
+    if any(name.startswith(_MINATAR.prefix) for name in gymnasium.registry):
+      return
+    stands_in = 'seaborn' not in sys.modules
+    if stands_in:
+      sys.modules['seaborn'] = types.ModuleType('seaborn')
+    try:
       importlib.import_module('minatar.gym').register_envs()
+    finally:
+      if stands_in:
+        del sys.modules['seaborn']
 
 
 def import_dm_control() -> None:
@@ -183,9 +196,7 @@ def _bsuite() -> list[str]:
 
 
 _GYMNASIUM = Family('Gymnasium', '', 'gymnasium', 'gymnasium', '', _classic)
-_BOX2D = Family(
-  'Box2D', '', 'Box2D', 'box2d', 'box2d', lambda: _of_gymnasium('box2d')
-)
+_BOX2D = Family('Box2D', '', 'Box2D', 'box2d', 'box2d', lambda: _of_gymnasium('box2d'))
 _MUJOCO = Family(
   'MuJoCo', '', 'mujoco', 'mujoco', 'mujoco', lambda: _of_gymnasium('mujoco')
 )

@@ -125,7 +125,9 @@ class DmEnvVector:
       step_type=np.array([time_step.step_type for time_step in time_steps], np.int32),
       reward=np.array(np.where(first, 0, reward), np.float32),
       discount=np.array(np.where(first, 1, discount), np.float32),
-      observation=self._observation([time_step.observation for time_step in time_steps]),
+      observation=self._observation(
+        [time_step.observation for time_step in time_steps]
+      ),
     )
 
   def _observation(self, observations: Sequence[Any]) -> Array:

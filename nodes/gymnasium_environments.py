@@ -40,9 +40,7 @@ class GymnasiumVector:
     info: what came along with the last time step.
   """
 
-  def __init__(
-    self, environment: VectorEnv[Any, Any, Any], seed: int | Array
-  ) -> None:
+  def __init__(self, environment: VectorEnv[Any, Any, Any], seed: int | Array) -> None:
     mode = environment.metadata.get('autoreset_mode')
     if mode is not AutoresetMode.NEXT_STEP:
       raise UsageError(
@@ -183,4 +181,3 @@ def _find(env_id: str) -> None:
   except gymnasium.error.Error:
     hint = environment_families.near(name, gymnasium.registry)
     raise UsageError(f'no Gymnasium environment {env_id!r}: {hint}') from None
-

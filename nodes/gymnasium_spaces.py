@@ -24,7 +24,8 @@ def space_to_spec(space: spaces.Space[Any], name: str) -> specs.Array:
   """The spec of a space, in 32 bits; a Discrete counts from 0.
 
   Args:
-    space: a Box or a Discrete; an observation may be a Dict of them, too.
+    space: a Box or a Discrete; an observation may be a Dict or Tuple of
+      them, too.
     name: 'observation' or 'action'.
 
   Raises:
@@ -37,7 +38,7 @@ def space_to_spec(space: spaces.Space[Any], name: str) -> specs.Array:
     with np.errstate(over='ignore'):  # The largest float64 is an infinite float32.
       low, high = space.low.astype(dtype), space.high.astype(dtype)
     return specs.BoundedArray(space.shape, dtype, low, high, name)
-  if isinstance(space, spaces.Dict) and name == 'observation':
+  if isinstance(space, spaces.Dict | spaces.Tuple) and name == 'observation':
     return PackedArray({path: _part(path, of) for path, of in _parts(space)}, name)
   several = ' or a Dict of them' if name == 'observation' else ''
   raise UsageError(
@@ -63,7 +64,7 @@ def batch_to_array(space: spaces.Space[Any], spec: specs.Array, batch: Any) -> A
   for path, part in _parts(space):
     values = batch
     for name in path.split('/'):
-      values = values[name]
+      values = values[int(name) if isinstance(values, tuple) else name]
     if isinstance(part, spaces.Discrete):
       values = np.eye(int(part.n), dtype=np.float32)[values - part.start]
     parts[path] = values
@@ -71,10 +72,11 @@ def batch_to_array(space: spaces.Space[Any], spec: specs.Array, batch: Any) -> A
 
 
 def _parts(space: Any, above: str = '') -> Iterator[tuple[str, spaces.Space[Any]]]:
-  """The spaces below a Dict, each with its path in it."""
-  for name, part in space.items():
+  """The spaces below a Dict or a Tuple, each with its path in it."""
+  below = space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+  for name, part in below:
     path = f'{above}{name}'
-    if isinstance(part, spaces.Dict):
+    if isinstance(part, spaces.Dict | spaces.Tuple):
       yield from _parts(part, f'{path}/')
     else:
       yield path, part

@@ -29,9 +29,7 @@ def masked_cartpole(**arguments: Any) -> gymnasium.Env[Any, Any]:
   )
 
 
-def masked_cartpoles(
-  num_envs: int, **arguments: Any
-) -> VectorEnv[Any, Any, Any]:
+def masked_cartpoles(num_envs: int, **arguments: Any) -> VectorEnv[Any, Any, Any]:
   """A batch of them; see `CartPoleVectorEnv` for the arguments."""
   environment = CartPoleVectorEnv(num_envs, **arguments)
   return TransformObservations(

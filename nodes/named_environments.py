@@ -1,4 +1,4 @@
-"""Every environment by its name: `CartPole-v1`, `ALE/Pong-v5`, `dm_control/walker-walk`.
+"""Every environment by its name: `CartPole-v1`, `ALE/Pong-v5`, `bsuite/catch/0`.
 
 What follows a family's prefix is its own name for the environment; `callsheet envs`
 lists them. Names without a prefix are Gymnasium's, `module:id` among them.
@@ -75,7 +75,7 @@ def target_return(name: str) -> float | None:
   """The mean return at which the environment counts as solved, if it says so."""
   if family_of(name).prefix:
     return None
-  return gymnasium.spec(name).reward_threshold
+  return gymnasium.spec(name.rpartition(':')[2]).reward_threshold
 
 
 def _gymnasium(name: str, options: dict[str, Any]) -> MakeEnvironment:
@@ -85,8 +85,7 @@ def _gymnasium(name: str, options: dict[str, Any]) -> MakeEnvironment:
     if ':' in name or _exists(name):
       raise
     known = [each for family in FAMILIES for each in family.names()]
-    hint = near(name, [*known, *gymnasium.registry])
-    raise UsageError(f'no environment {name!r}: {hint}') from None
+    raise UsageError(f'no environment {name!r}: {near(name, known)}') from None
 
 
 def _exists(name: str) -> bool:
@@ -102,9 +101,7 @@ def _older(name: str, known: Sequence[str]) -> bool:
   return name.endswith('-v0') and f'{name[:-1]}1' in known
 
 
-def _check_options(
-  name: str, options: dict[str, Any], known: Sequence[str]
-) -> None:
+def _check_options(name: str, options: dict[str, Any], known: Sequence[str]) -> None:
   for option in options:
     if option not in known:
       close = difflib.get_close_matches(option, known, n=1)

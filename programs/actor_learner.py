@@ -43,6 +43,7 @@ def actor_learner(
   agent: Agent,
   make_environment: MakeEnvironment,
   *,
+  make_evaluation_environment: MakeEnvironment | None = None,
   num_actors: int = 2,
   num_replays: int = 1,
   num_learner_hosts: int = 1,
@@ -70,6 +71,8 @@ def actor_learner(
   Args:
     agent: what is trained.
     make_environment: `(num_environments, seed) -> VectorEnvironment`.
+    make_evaluation_environment: the evaluator's, where its rewards are others than
+      those that are learnt from; None takes the actors'.
     num_actors: each restarts up to ten times.
     num_replays: nodes that share the agent's tables between them; of several, each
       restarts up to ten times.
@@ -188,7 +191,7 @@ def actor_learner(
     Node('evaluator', ends_program=True),
     Evaluator,
     agent,
-    make_environment,
+    make_evaluation_environment or make_environment,
     learner,
     counter,
     recorder,

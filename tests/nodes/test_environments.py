@@ -263,13 +263,15 @@ def test_an_unknown_environment_is_named_at_once(env_id, message):
 
 
 def test_a_space_without_a_spec_is_refused_with_the_way_out():
-  with pytest.raises(UsageError, match=r'Blackjack-v1: .* Tuple, .*FlattenObserv'):
-    make_gymnasium('Blackjack-v1')(2, 0)
-  wrappers = [gymnasium.wrappers.FlattenObservation]
-  environment = make_gymnasium('Blackjack-v1', wrappers=wrappers)(2, 0)
-  assert (
-    environment.spec().observation.shape == environment.reset().observation.shape[1:]
-  )
+  class Words(gymnasium.Env):
+    observation_space = gymnasium.spaces.Text(4)
+    action_space = gymnasium.spaces.MultiDiscrete([2, 3])
+
+  with pytest.raises(UsageError, match=r'observation space is Text, .*FlattenObserv'):
+    GymnasiumVector(SyncVectorEnv([Words]), seed=0)
+  Words.observation_space = gymnasium.spaces.Discrete(2)
+  with pytest.raises(UsageError, match=r'action space is MultiDiscrete, .*TransformA'):
+    GymnasiumVector(SyncVectorEnv([Words]), seed=0)
 
 
 def test_another_autoreset_is_refused():

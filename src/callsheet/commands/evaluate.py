@@ -11,11 +11,11 @@ import numpy as np
 from absl import flags
 
 from callsheet.agents import registry
-from callsheet.commands import folders, help
+from callsheet.commands import environment_options, folders, help
 from callsheet.commands.flags import new_flags, one_argument, parse
 from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
-from callsheet.nodes.gymnasium_environments import make_gymnasium
+from callsheet.nodes.named_environments import make_named
 from callsheet.nodes.playing import jit_policy, play_episodes
 
 USAGE = 'callsheet eval runs/NAME'
@@ -39,7 +39,8 @@ def evaluate(argv: list[str]) -> int:
   entry = registry.find(config['agent'])
   agent_config = _as_config(entry.config, config['agent_config'], folder)
   key = jax.random.PRNGKey(values.seed)
-  make_environment = make_gymnasium(config['flags']['env'])
+  options = environment_options.read(config['flags'].get('env_options'))
+  make_environment = make_named(config['flags']['env'], evaluation=True, **options)
   with closing(make_environment(values.num_episodes, values.seed)) as environment:
     agent = entry.make(environment.spec(), agent_config)
     like = agent.parameters(jax.jit(agent.init)(key))

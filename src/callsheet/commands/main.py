@@ -17,6 +17,7 @@ HELP = """callsheet: program graphs for reinforcement learning
   callsheet run AGENT [--env=ENV] [--backend=BACKEND] [flags]
   callsheet launch FILE.py:PROGRAM [--backend=BACKEND] [--dry_run | --detach]
   callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0]
+  callsheet envs [PATTERN]        the environments, and how to install more
   callsheet help run AGENT        the flags, the agent's own among them
 
 The exit code is 0 if it finished, 1 if a node failed, 2 for a request that can't be
@@ -51,7 +52,7 @@ def _command(argv: list[str]) -> int:
     print(HELP, end='')
     return FINISHED
   name, *rest = argv
-  commands = {'run': _run, 'launch': _launch, 'eval': _eval}
+  commands = {'run': _run, 'launch': _launch, 'eval': _eval, 'envs': _envs}
   if name not in commands:
     near = difflib.get_close_matches(name, commands, n=1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
@@ -99,6 +100,15 @@ def _eval(argv: list[str]) -> int:
   from callsheet.commands.evaluate import evaluate
 
   return evaluate(argv)
+
+
+def _envs(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_listing()
+  from callsheet.commands.envs import envs
+
+  return envs(argv)
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ _TRAINING = _PLAYING | {
   'matplotlib': 'matplotlib',
   'rich': 'rich',
 }
+_LISTING = {'gymnasium': 'gymnasium', 'rich': 'rich'}
 _REVERB = {'reverb': 'dm-reverb', 'tensorflow': 'tensorflow-cpu'}
 _EVERYWHERE = '`make run` in a checkout sets up the whole set, on Python 3.10 to 3.13'
 _OLD_ONLY = (
@@ -46,6 +47,11 @@ def for_reverb() -> None:
 def for_playing() -> None:
   """Raises a `UsageError` that names the packages that playing a policy misses."""
   _check(_PLAYING, _EVERYWHERE)
+
+
+def for_listing() -> None:
+  """Raises a `UsageError` that names the packages that listing environments misses."""
+  _check(_LISTING, _EVERYWHERE)
 
 
 def _check(packages: dict[str, str], way_out: str) -> None:

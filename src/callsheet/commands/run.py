@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import gymnasium
 from absl import flags
 from rich.console import Console
 
@@ -20,6 +19,7 @@ from callsheet.agents import registry
 from callsheet.commands import (
   backends,
   dashboard,
+  environment_options,
   folders,
   help,
   report,
@@ -37,7 +37,7 @@ from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Backend, Terminal, Threads, start
 from callsheet.launch.launching import terminated_like_interrupted
 from callsheet.nodes import reverb_port
-from callsheet.nodes.gymnasium_environments import make_gymnasium
+from callsheet.nodes.named_environments import make_named, target_return
 from callsheet.nodes.replay import Replay
 from callsheet.programs.actor_learner import (
   DEFAULT_ENGINE,
@@ -127,13 +127,17 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   """Everything that can be refused before anything is started or written."""
   entry = registry.find(name)
   config = read_config(values, entry.config)
-  make_environment = make_gymnasium(values.env)
+  options = environment_options.read(values.env_options)
+  make_environment = make_named(values.env, **options)
   with contextlib.closing(make_environment(1, values.seed)) as probe:
-    agent = entry.make(probe.spec(), config)
+    try:
+      agent = entry.make(probe.spec(), config)
+    except UsageError as error:
+      raise UsageError(f'{values.env}: {error}') from error
   make_replay, replay_options = _replay(values)
   target = values.target_return
   if target is None:
-    target = gymnasium.spec(values.env).reward_threshold
+    target = target_return(values.env)
   now = time.strftime('%Y%m%d-%H%M%S')
   stamp = f'{name}-{values.env.replace("/", "-")}-seed{values.seed}-{now}'
   folder = os.path.join(values.runs_directory, values.name or stamp)
@@ -146,6 +150,7 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   program = actor_learner(
     agent,
     make_environment,
+    make_evaluation_environment=make_named(values.env, evaluation=True, **options),
     num_actors=values.num_actors,
     num_replays=values.num_replays,
     num_learner_hosts=values.num_learner_hosts,
@@ -232,6 +237,7 @@ def _check_port(port: int) -> None:
 
 _OWN = (
   'env',
+  'env_options',
   *backends.OWN,
   'name',
   'runs_directory',
@@ -276,7 +282,8 @@ def _flags() -> flags.FlagValues:
   ) -> None:
     flags.DEFINE_integer(name, default, what, low, high, flag_values=values)
 
-  string('env', 'CartPole-v1', "Gymnasium's name of the environment.")
+  string('env', 'CartPole-v1', 'Name of the environment: see `callsheet envs`.')
+  string('env_options', None, 'Its own, such as reward_clipping=false,num_threads=2.')
   string('name', None, 'Of the run; agent, environment, seed and time by default.')
   string('runs_directory', 'runs', 'Where the folders of runs are.')
   integer('seed', 0, 'Of everything that is random.')
