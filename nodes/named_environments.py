@@ -9,11 +9,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import gymnasium
-from gymnasium.wrappers import TimeLimit
 
 from callsheet.errors import UsageError
 from callsheet.nodes.atari import MakeAtari
@@ -61,9 +59,7 @@ def make_named(
     case 'MinAtar/':
       own = ['sticky_action_prob', 'difficulty_ramping', 'max_episode_steps']
       _check_options(name, options, own)
-      steps = options.pop('max_episode_steps', MINATAR_STEPS)
-      limit = partial(TimeLimit, max_episode_steps=steps)
-      return make_gymnasium(name, wrappers=[limit], **options)
+      return make_gymnasium(name, **{'max_episode_steps': MINATAR_STEPS, **options})
     case 'dm_control/':
       return make_dm_env(MakeDmControl(name, options), name)
     case _:

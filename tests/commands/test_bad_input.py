@@ -14,7 +14,8 @@ from tests.commands.conftest import refusal
 
 SPACES = {
   'Pixels-v0': spaces.Box(0, 255, (84, 84, 3), np.uint8),
-  'Dict-v0': spaces.Dict({'a': spaces.Box(-1, 1, (2,))}),
+  'Text-v0': spaces.Text(3),
+  'Dict-v0': spaces.Dict({'eye': spaces.Box(0, 255, (9, 9, 3), np.uint8)}),
 }
 
 
@@ -36,18 +37,19 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('argv', 'expected'),
   [
-    ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, launch, eval"),
+    ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, launch, eval, envs"),
     ('run', 'expected one agent (dqn), got nothing; right is: callsheet run dqn '),
     ('run --n_step=3', 'expected one agent (dqn), got nothing; right is: '),
     ('run dqm', "no agent 'dqm'; did you mean 'dqn'? there are: dqn"),
     ('run dqn extra', 'expected one agent (dqn), got dqn extra; right is: '),
     ('run dqn --backend=thread', "backend 'thread'; did you mean 'threads'? there "),
     ('run dqn --backend=moon', "no launch backend 'moon'; there are "),
-    ('run dqn --env=CartPole-v9', "no Gymnasium environment 'CartPole-v9': did you "),
+    ('run dqn --env=CartPole-v9', "no environment 'CartPole-v9': did you mean "),
     ('run dqn --env=nowhere:A-v0', "'nowhere:A-v0': can't import 'nowhere': No mo"),
-    ('run dqn --env=Pendulum-v1', 'dqn: the action is BoundedArray(shape=(1,), dty'),
+    ('run dqn --env=Pendulum-v1', 'Pendulum-v1: dqn: the action is BoundedArray(sh'),
     ('run dqn --env=Pixels-v0', 'dqn: the observation is BoundedArray(shape=(84, 84'),
-    ('run dqn --env=Dict-v0', 'Dict-v0: the observation space is Dict, expected Box'),
+    ('run dqn --env=Text-v0', 'Text-v0: the observation space is Text, expected Box'),
+    ('run dqn --env=Dict-v0', "Dict-v0: dqn: the part 'eye' of the observation has "),
     ('run dqn --n_stepp=3', 'no flag --n_stepp; did you mean --n_step?'),
     ('run dqn --zzzzzzzzz', 'no flag --zzzzzzzzz; see --help'),
     ('run dqn --n_step=0', 'DQNConfig.n_step is 0, expected an integer of at least 1'),
