@@ -47,7 +47,7 @@ def place(tmp_path, monkeypatch):
     ('run dqn --env=CartPole-v9', "no environment 'CartPole-v9': did you mean "),
     ('run dqn --env=nowhere:A-v0', "'nowhere:A-v0': can't import 'nowhere': No mo"),
     ('run dqn --env=Pendulum-v1', 'Pendulum-v1: dqn: the action is BoundedArray(sh'),
-    ('run dqn --env=Pixels-v0', 'dqn: the observation is BoundedArray(shape=(84, 84'),
+    ('run dqn --env=Pixels-v0 --torso=mlp', 'Pixels-v0: dqn: the observation is Boun'),
     ('run dqn --env=Text-v0', 'Text-v0: the observation space is Text, expected Box'),
     ('run dqn --env=Dict-v0', "Dict-v0: dqn: the part 'eye' of the observation has "),
     ('run dqn --n_stepp=3', 'no flag --n_stepp; did you mean --n_step?'),

@@ -119,8 +119,8 @@ def test_a_run_evaluates_with_true_rewards(tmp_path, monkeypatch):
     for argument in [*node.args, *node.kwargs.values()]:
       if type(argument).__name__ == 'MakeAtari':
         makers[node.name] = argument
-  assert not makers['actor-0'].evaluation and makers['evaluator'].evaluation
-  assert makers['actor-0'].frame_skip == makers['evaluator'].frame_skip == 2
+  assert not makers['actor/0'].evaluation and makers['evaluator'].evaluation
+  assert makers['actor/0'].frame_skip == makers['evaluator'].frame_skip == 2
   assert json.dumps(prepared.config['flags']['env_options']) == '"frame_skip=2"'
 
 

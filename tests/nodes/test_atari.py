@@ -58,7 +58,7 @@ def test_pictures_rewards_and_ends_are_those_of_gymnasium():
 
 def test_a_replay_may_keep_single_frames():
   """The check of `StepWriter`: newest last, the first one repeated at a beginning."""
-  with made(3) as environment:
+  with made(2) as environment:
     spec = environment.spec()
     assert spec.observation == specs.BoundedArray((84, 84, 4), np.uint8, 0, 255)
     writes = NStep('steps', 1, 0.99, num_stacked=4)
@@ -68,7 +68,7 @@ def test_a_replay_may_keep_single_frames():
     before, kinds = environment.reset(), set()
     for _ in range(55):
       for _ in range(4):
-        action = rng.integers(0, 4, 3).astype(np.int32)
+        action = rng.integers(0, 4, 2).astype(np.int32)
         after = environment.step(action)
         writer.observe(before, action, after)
         kinds |= set(after.step_type.tolist())
@@ -95,11 +95,10 @@ def test_stacks_are_the_pictures_of_the_last_steps():
 @pytest.mark.parametrize(('sticky', 'same'), [(0, True), (0.25, False)])
 def test_without_sticky_actions_nothing_is_random(sticky, same):
   moves = [1, 2, 2, 3, 3, 1, 3, 2] * 4
-  with made(3, repeat_action_probability=sticky) as environment:
+  with made(2, repeat_action_probability=sticky) as environment:
     time_steps = play(environment, len(moves), choose=scripted(moves))
   seen = column(time_steps, 'observation')
   assert (seen[:, 0] == seen[:, 1]).all() == same
-  assert (seen[:, 1] == seen[:, 2]).all() == same
 
 
 @pytest.mark.parametrize(
@@ -107,7 +106,6 @@ def test_without_sticky_actions_nothing_is_random(sticky, same):
   [
     ({}, True),
     ({'reward_clipping': False}, False),
-    ({'evaluation': True}, False),
     ({'evaluation': True, 'reward_clipping': True}, False),
   ],
 )
@@ -166,10 +164,10 @@ def test_closing_ends_its_threads_and_may_be_done_twice():
   def threads():
     return len(os.listdir('/proc/self/task'))
 
-  with made(4, num_threads=2):
+  with made(1):
     pass
   before = threads()
-  with made(4, num_threads=2) as environment:
+  with made(2, num_threads=2) as environment:
     environment.reset()
     assert threads() == before + 2
     environment.close()

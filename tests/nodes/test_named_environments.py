@@ -24,8 +24,8 @@ EXAMPLES = {
   'CartPole-v1': 60,
   'MaskedCartPole-v1': 60,
   'LunarLander-v3': 150,
-  'Hopper-v5': 60,
-  'ALE/Breakout-v5': 260,
+  'Hopper-v5': 150,
+  'ALE/Breakout-v5': 220,
   'MinAtar/Breakout-v1': 60,
   'MinAtar/SpaceInvaders-v0': 150,
   'bsuite/memory_len/0': 9,
@@ -37,7 +37,7 @@ EXAMPLES = {
 
 
 @contextlib.contextmanager
-def made(name, count=3, seed=0, **options):
+def made(name, count=2, seed=0, **options):
   with contextlib.closing(make_named(name, **options)(count, seed)) as environment:
     yield environment
 
@@ -120,7 +120,7 @@ def test_masked_cartpole_is_cartpole_without_velocities():
   )
   np.testing.assert_array_equal(column(masked, 'reward'), column(whole, 'reward'))
   single = played('MaskedCartPole-v1', 50, vectorization_mode='sync')
-  assert column(single, 'observation').shape == (51, 3, 2)
+  assert column(single, 'observation').shape == (51, 2, 2)
 
 
 def test_minatar_is_cut_off_after_its_limit():
@@ -136,15 +136,14 @@ def test_minatar_is_cut_off_after_its_limit():
 
 @pytest.mark.parametrize(('sticky', 'same'), [(0, True), (0.9, False)])
 def test_minatar_actions_stick(sticky, same):
-  """Of two games that begin alike, differ only the actions that stuck."""
+  """Wherever the ball is, the paddle moves as it is told unless an action stuck."""
 
-  def first_episodes(seed):
-    with made('MinAtar/Freeway-v1', seed=seed, sticky_action_prob=sticky) as games:
-      time_steps = play(games, 12)
-    # The chicken, whose moves are the agent's alone.
+  def paddles(seed):
+    with made('MinAtar/Breakout-v1', seed=seed, sticky_action_prob=sticky) as games:
+      time_steps = play(games, 5)  # No episode is as short as that.
     return column(time_steps, 'observation')[..., 0]
 
-  assert (first_episodes(0) == first_episodes(1)).all() == same
+  assert (paddles(0) == paddles(1)).all() == same
 
 
 @pytest.mark.skipif(not LABMAZE, reason='labmaze has no wheel for Python 3.13')
@@ -162,8 +161,8 @@ def test_dm_control_shows_positions_and_velocities_in_one_vector():
   assert (time_steps[50].discount == 1).all()
   parts = unpack(spec.observation, time_steps[0].observation)
   assert {name: part.shape for name, part in parts.items()} == {
-    'position': (3, 3),
-    'velocity': (3, 2),
+    'position': (2, 3),
+    'velocity': (2, 2),
   }
   seed = int(np.random.SeedSequence(3).generate_state(1)[0])
   alone = suite.load('cartpole', 'swingup', {'random': seed}).reset().observation
