@@ -5,13 +5,11 @@ Learning", https://openreview.net/forum?id=r1lyTjAqYX
 
 Where this file deviates: the LSTM sees the previous action but not the previous reward,
 which no policy is given; an environment may show it. Sequences don't cross the ends of
-episodes. One that begins with its episode needs no burn-in, for its stored state is the
-right one: all of its steps are learned from, or else nobody would learn from the first
-ones. The loss is the mean over all steps of a batch that are learned from. The ends of
-episodes aren't followed by rescaled lives. New sequences get the table's maximal
-priority, and not one that the actor computed; the ladder of epsilons spans the
-environments of one actor, and every actor has the same. The defaults suit small
-problems, not Atari.
+episodes. One that an episode begins with is learned from as a whole: its stored state
+is exact, and nobody else learns from those steps. The loss is the mean over all steps
+learned from in a batch. New sequences get the table's maximal priority, and not one
+that the actor computed; the ladder of epsilons spans the environments of one actor, and
+every actor has the same. The defaults suit small problems, not Atari.
 """
 
 from __future__ import annotations
@@ -119,10 +117,9 @@ class R2D2Config:
     checks.integer(self, 'burn_in_length', 0)
     for name in ('unroll_length', 'period', 'num_stacked', 'n_step', 'lstm_size'):
       checks.integer(self, name, 1)
-    for name in ('batch_size', 'target_update_period'):
+    for name in ('batch_size', 'target_update_period', 'min_replay_size'):
       checks.integer(self, name, 1)
-    for name in ('min_replay_size', 'max_replay_size'):
-      checks.integer(self, name, 1)
+    checks.integer(self, 'max_replay_size', 1)
     for name in ('adam_epsilon', 'epsilon_alpha', 'priority_exponent'):
       checks.number(self, name, 0)
     for name in ('epsilon', 'evaluation_epsilon', 'importance_exponent'):
@@ -145,28 +142,14 @@ class R2D2Config:
 # Loss.
 
 
-class _Errors(NamedTuple):
-  """Of the steps of sequences.
-
-  Attributes:
-    errors: TD errors, `[B, L]`.
-    learned: `[B, L]` bool, the steps that are learned from; elsewhere errors are 0.
-    values: of the actions, `[B, L, A]`, as the network gives them.
-  """
-
-  errors: jax.Array
-  learned: jax.Array
-  values: jax.Array
-
-
 def _loss(
   config: R2D2Config,
   network: hk.Transformed,
   params: Params,
   target_params: Params,
   batch: Batch,
-) -> tuple[jax.Array, _Errors]:
-  """The loss `[]`, and what it was made of."""
+) -> tuple[jax.Array, Metrics]:
+  """The loss `[]`, and what is shown of it."""
   data = {name: jnp.asarray(column) for name, column in batch.data.items()}
   values, target_values = (
     recurrent_q.unrolled(network, each, data, config.burn_in_length)
@@ -181,13 +164,22 @@ def _loss(
     rescale=config.rescale,
   )
   learned = sequence_errors.learned(data, config.burn_in_length)
-  errors = jnp.where(learned, errors, 0.0)
   weights = importance_weights(
     batch.probabilities, batch.table_size, config.importance_exponent
   )
-  losses = jnp.expand_dims(weights, 1) * import_rlax().l2_loss(errors)
-  loss = jnp.sum(losses) / jnp.maximum(jnp.sum(learned), 1)
-  return loss, _Errors(errors, learned, values[:, :-1])
+
+  def mean(of_steps: jax.Array) -> jax.Array:
+    total = jnp.sum(jnp.where(learned, of_steps, 0.0))
+    return total / jnp.maximum(jnp.sum(learned), 1)
+
+  loss = mean(jnp.expand_dims(weights, 1) * import_rlax().l2_loss(errors))
+  metrics = {
+    'loss': loss,
+    'q': mean(jnp.max(values[:, :-1], axis=-1)),
+    'td_error': mean(jnp.abs(errors)),
+    'priorities': sequence_errors.priorities(errors, learned, config.priority_eta),
+  }
+  return loss, metrics
 
 
 # Assembly.
@@ -283,7 +275,7 @@ def r2d2(
     )
 
   def update(state: R2D2State, batch: Batch) -> tuple[R2D2State, Metrics]:
-    (value, made), gradients = loss_and_gradients(
+    (_, metrics), gradients = loss_and_gradients(
       state.params, state.target_params, batch
     )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -292,17 +284,7 @@ def r2d2(
     target_params = optax.periodic_update(
       params, state.target_params, steps, config.target_update_period
     )
-    count = jnp.maximum(jnp.sum(made.learned), 1)
-    greedy = jnp.where(made.learned, jnp.max(made.values, axis=-1), 0.0)
-    metrics = {
-      'loss': value,
-      'q': jnp.sum(greedy) / count,
-      'td_error': jnp.sum(jnp.abs(made.errors)) / count,
-      'gradient_norm': optax.global_norm(gradients),
-      'priorities': sequence_errors.priorities(
-        made.errors, made.learned, config.priority_eta
-      ),
-    }
+    metrics = {**metrics, 'gradient_norm': optax.global_norm(gradients)}
     return R2D2State(params, target_params, opt_state, steps), metrics
 
   def act(
@@ -347,11 +329,7 @@ def r2d2(
     EnvironmentSpec(spec.observation, specs.DiscreteArray(num_actions, np.int32)),
     writes,
     config.max_replay_size,
-    extras={
-      'hidden': specs.Array((config.lstm_size,), np.float32),
-      'cell': specs.Array((config.lstm_size,), np.float32),
-      'previous_action': specs.Array((), np.int32),
-    },
+    extras=recurrent_q.stored(config.lstm_size),
     sampler='prioritized',
     priority_exponent=config.priority_exponent,
     limiter=Limiter(config.min_replay_size, config.samples_per_insert),

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
+from dm_env import specs
 
 from callsheet.agents.base import Params
 from callsheet.agents.networks import Torso
@@ -42,6 +44,15 @@ def network(
   return hk.without_apply_rng(hk.transform(unroll))
 
 
+def stored(lstm_size: int) -> dict[str, specs.Array]:
+  """What there was before each step: the LSTM's state, and the action before."""
+  return {
+    'hidden': specs.Array((lstm_size,), np.float32),
+    'cell': specs.Array((lstm_size,), np.float32),
+    'previous_action': specs.Array((), np.int32),
+  }
+
+
 def unrolled(
   network: hk.Transformed,
   params: Params,
@@ -55,8 +66,7 @@ def unrolled(
   Args:
     network: see `network`.
     params: its.
-    data: the columns of `Sequences`, and as extras what there was before each step:
-      `hidden` and `cell` of the LSTM and the `previous_action`.
+    data: the columns of `Sequences`, with the extras `stored`.
     burn_in_length: steps of the burn-in.
   """
   observation = jnp.swapaxes(data['observation'], 0, 1)

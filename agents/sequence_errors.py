@@ -69,7 +69,7 @@ def td_errors(
     data['action'],
     jnp.take_along_axis(target_values, rows, axis=1),
     jnp.argmax(jnp.take_along_axis(values, rows, axis=1), axis=-1),
-    data['reward'],
+    jnp.where(mask, data['reward'], 0.0),
     jnp.where(mask, discount * data['discount'], 1.0),
   )
   return errors
