@@ -265,7 +265,8 @@ def r2d2(
   def init(key: chex.PRNGKey) -> R2D2State:
     memory = initial_memory(1)
     observation = jnp.zeros((1, 1, *spec.observation.shape), dtype)
-    params = network.init(key, observation, memory.previous_action[None], memory.lstm)
+    action, uncut = memory.previous_action[None], jnp.zeros((1, 1), bool)
+    params = network.init(key, observation, action, memory.lstm, uncut)
     return R2D2State(
       params=params,
       # A copy: both are donated to the first update, which takes no buffer twice.
@@ -294,11 +295,9 @@ def r2d2(
     observation: chex.Array,
     key: chex.PRNGKey,
   ) -> tuple[jax.Array, Memory]:
+    seen, before = jnp.expand_dims(observation, 0), memory.previous_action[None]
     q, lstm = network.apply(
-      params,
-      jnp.expand_dims(observation, 0),
-      jnp.expand_dims(memory.previous_action, 0),
-      memory.lstm,
+      params, seen, before, memory.lstm, jnp.zeros_like(before, bool)
     )
     action = epsilon_greedy(q[0], epsilon, key)
     return action, Memory(lstm, action, memory.epsilon)

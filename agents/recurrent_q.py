@@ -23,25 +23,45 @@ def network(
 ) -> hk.Transformed:
   """An LSTM above a torso, below separate streams for value and advantages.
 
-  It takes observations `[T, B, ...]`, the action before each, `[T, B]`, and the LSTM's
-  state; it gives the values `[T, B, A]` and the LSTM's state behind them.
+  It takes observations `[T, B, ...]`, the action before each, `[T, B]`, the LSTM's
+  state, and where no gradient shall flow into that, `[T, B]`; it gives the values
+  `[T, B, A]` and the LSTM's state behind them.
   """
 
   def head(name: str, size: int) -> hk.nets.MLP:
     return hk.nets.MLP([*head_sizes, size], name=name)
 
   def unroll(
-    observation: jax.Array, previous_action: jax.Array, state: hk.LSTMState
+    observation: jax.Array,
+    previous_action: jax.Array,
+    state: hk.LSTMState,
+    cut: jax.Array,
   ) -> tuple[jax.Array, hk.LSTMState]:
+    lstm = hk.LSTM(lstm_size)
+
+    def core(
+      inputs: tuple[jax.Array, jax.Array], state: hk.LSTMState
+    ) -> tuple[jax.Array, hk.LSTMState]:
+      features, cut = inputs
+      outputs, state = lstm(features, _cut(state, cut))
+      return outputs, state
+
     features = hk.BatchApply(torso)(observation)
     taken = jax.nn.one_hot(previous_action, num_actions)
     inputs = jnp.concatenate([features, taken], axis=-1)
-    outputs, state = hk.dynamic_unroll(hk.LSTM(lstm_size), inputs, state)
+    outputs, state = hk.dynamic_unroll(core, (inputs, cut), state)
     advantage = head('advantage', num_actions)(outputs)
     value = head('value', 1)(outputs)
     return value + advantage - jnp.mean(advantage, axis=-1, keepdims=True), state
 
   return hk.without_apply_rng(hk.transform(unroll))
+
+
+def _cut(state: hk.LSTMState, cut: jax.Array) -> hk.LSTMState:
+  """No gradient flows into the rows where `cut`, `[B]`."""
+  return jax.tree.map(
+    lambda each: jnp.where(cut[:, None], jax.lax.stop_gradient(each), each), state
+  )
 
 
 def stored(lstm_size: int) -> dict[str, specs.Array]:
@@ -72,17 +92,8 @@ def unrolled(
   observation = jnp.swapaxes(data['observation'], 0, 1)
   before = jnp.concatenate([data['previous_action'][:, :1], data['action']], axis=1).T
   state = hk.LSTMState(data['hidden'][:, 0], data['cell'][:, 0])
-  values = []
-  if burn_in_length:
-    burnt, state = network.apply(
-      params, observation[:burn_in_length], before[:burn_in_length], state
-    )
-    exact = begins(data)[:, None]
-    state = jax.tree.map(
-      lambda each: jnp.where(exact, each, jax.lax.stop_gradient(each)), state
-    )
-    values.append(burnt)
-  rest, _ = network.apply(
-    params, observation[burn_in_length:], before[burn_in_length:], state
+  burnt_in = jnp.arange(len(observation))[:, None] == burn_in_length
+  values, _ = network.apply(
+    params, observation, before, state, burnt_in & ~begins(data)
   )
-  return jnp.swapaxes(jnp.concatenate([*values, rest]), 0, 1)
+  return jnp.swapaxes(values, 0, 1)

@@ -12,37 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callsheet.agents import sequence_errors
+from tests.agents.sequences import FIRST, LAST, MID, random_sequences
 
-FIRST, MID, LAST = 0, 1, 2
 JITTED = jax.jit(
   sequence_errors.td_errors, static_argnames=('n_step', 'discount', 'rescale')
 )
-
-
-def random_sequences(lengths, *, longest, seed=0, first=False, discounts=(0.0, 1.0)):
-  """Values and target values `[B, L + 1, 3]`, and the columns, as a replay pads them.
-
-  Items that are shorter end with their episode, with one of the discounts.
-  """
-  rng = np.random.default_rng(seed)
-  size = len(lengths)
-  mask = np.arange(longest) < np.array(lengths)[:, None]
-  step_type = np.full((size, longest + 1), MID, np.int32)
-  step_type[:, 0] = FIRST if first else MID
-  discount = mask.astype(np.float32)
-  for i, length in enumerate(lengths):
-    if length < longest:
-      step_type[i, length:] = LAST
-      discount[i, length - 1] = rng.choice(discounts)
-  data = {
-    'step_type': step_type,
-    'action': np.where(mask, rng.integers(0, 3, mask.shape), 0).astype(np.int32),
-    'reward': np.where(mask, rng.normal(size=mask.shape), 0).astype(np.float32),
-    'discount': discount,
-    'mask': mask,
-  }
-  values = rng.normal(size=(2, size, longest + 1, 3)).astype(np.float32)
-  return *values, data
 
 
 def errors_of(values, target_values, data, n_step=3, discount=0.9, rescale=True):
