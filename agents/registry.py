@@ -11,7 +11,10 @@ from callsheet.agents.base import Agent
 from callsheet.errors import UsageError
 
 # Name: module, function, config.
-_AGENTS = {'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig')}
+_AGENTS = {
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'r2d2': ('callsheet.agents.r2d2', 'r2d2', 'R2D2Config'),
+}
 
 
 class Entry(NamedTuple):

@@ -86,7 +86,9 @@ class Learnt(NamedTuple):
     return float(np.mean(values[-tenth:])) < float(np.mean(values[:tenth]))
 
 
-def learn(agent, *, updates=200, seed=0, num_environments=8, block_length=4):
+def learn(
+  agent, *, updates=200, seed=0, num_environments=8, block_length=4, problem=TwoStates
+):
   """Plays and updates in turn.
 
   Args:
@@ -95,8 +97,9 @@ def learn(agent, *, updates=200, seed=0, num_environments=8, block_length=4):
     seed: of everything that is random but the replay's draws.
     num_environments: B.
     block_length: T of a block, the experience between two updates.
+    problem: `spec -> dm_env.Environment`.
   """
-  make_environment = make_dm_env(lambda seed: TwoStates(agent.spec))
+  make_environment = make_dm_env(lambda seed: problem(agent.spec))
   environment = make_environment(num_environments, seed)
   replay = NativeReplay([_unlimited(table) for table in agent.tables])
   state, key = jax.jit(agent.init)(jax.random.PRNGKey(seed)), jax.random.PRNGKey(~seed)
@@ -137,7 +140,7 @@ def learn(agent, *, updates=200, seed=0, num_environments=8, block_length=4):
   names = [name for name in metrics[0] if name != 'priorities']
   return Learnt(
     {name: np.array([each[name] for each in metrics]) for name in names},
-    _greedy_return(agent, state, make_environment(num_environments, seed)),
+    greedy_return(agent, state, make_environment(num_environments, seed)),
     state,
   )
 
@@ -155,7 +158,8 @@ def _needed(agent):
   return max(table.limiter.min_size, limit)
 
 
-def _greedy_return(agent, state, environment):
+def greedy_return(agent, state, environment):
+  """The mean return of the evaluation policy, of an episode in each environment."""
   returns = play_episodes(
     jit_policy(agent.evaluation_policy),
     agent.parameters(state),
