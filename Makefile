@@ -25,10 +25,13 @@ run: $(VENV)/installed.lock
 
 # What CI runs: style, types and every quick test: make test TESTS=tests/launch PYTHON=3.13
 test: check
+	@# Else each of thousands of processes would compile the package, where the
+	@# environment forbids to keep what was compiled.
+	@$(VENV)/bin/python -m compileall -q agents launch nodes programs src tests
 ifeq ($(TESTS),tests)
 	@failed=0; \
-	$(VENV)/bin/python -m pytest tests --ignore=tests/launch -n 2 --dist loadfile $(PYTEST) || failed=1; \
-	$(VENV)/bin/python -m pytest tests/launch $(PYTEST) || failed=1; \
+	$(VENV)/bin/python -m pytest tests --ignore=tests/launch -n 2 $(PYTEST) || failed=1; \
+	$(VENV)/bin/python -m pytest tests/launch -n 3 --max-worker-restart=0 $(PYTEST) || failed=1; \
 	exit $$failed
 else
 	$(VENV)/bin/python -m pytest $(TESTS) $(PYTEST)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import IO
 
 from callsheet.launch.remote.logs import Logs
 from callsheet.launch.remote.ticket import Ticket
@@ -73,19 +74,20 @@ class Commands:
       self._processes[unit] = process
     self._logs.note(unit, f'started as process {process.pid}: {command[0]}')
     copying = self._thread(self._logs.copy, unit, process.stdout)
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # It is gone already; `ended` says how.
+      process.stdin.write(f'{ticket.dumps()}\n'.encode())
+      process.stdin.flush()
 
     def follow() -> None:
       code = process.wait()
+      _close(process.stdin)
       with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # What it started goes with it.
       copying.join(1.0)
       ended(explain(code, self._logs.last_line(unit)))
 
     self._thread(follow)
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # It is gone already; `ended` says how.
-      process.stdin.write(f'{ticket.dumps()}\n'.encode())
-      process.stdin.flush()
 
   def runs(self, unit: str) -> bool:
     """Whether the unit's command is still there."""
@@ -114,15 +116,20 @@ class Commands:
       thread.join(2.0)
     for process in self._processes.values():
       for stream in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-          if stream is not None:
-            stream.close()
+        _close(stream)
 
   def _thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
     thread = threading.Thread(target=target, args=args, daemon=True, name='commands')
     thread.start()
     self._threads.append(thread)
     return thread
+
+
+def _close(stream: IO[bytes] | None) -> None:
+  """Gives up what a process that has ended did not read, too."""
+  with contextlib.suppress(OSError):
+    if stream is not None:
+      stream.close()
 
 
 def _insist(process: subprocess.Popen[bytes], *numbers: signal.Signals) -> None:

@@ -6,15 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
-_NETWORK = '10.77.0'
-_BRIDGE = 'csbr'
+_NETWORKS = range(250)
 
 
 def _run(command: str) -> str:
@@ -31,31 +29,39 @@ def why_not() -> str:
   for program in ('ip', 'nft', 'tc'):
     if shutil.which(program) is None:
       return f'there is no {program!r}: apt-get install iproute2 nftables'
+  probe = f'csprobe{os.getpid()}'
   try:
-    _run('ip netns add csprobe')
-    _run('ip netns del csprobe')
+    _run(f'ip netns add {probe}')
+    _run(f'ip netns del {probe}')
   except subprocess.CalledProcessError as error:
     return f'no network namespaces here: {error.stderr.strip()}'
   return ''
 
 
 class Hosts:
-  """Hosts h1, h2, ... at 10.77.0.1, ...; this process is at 10.77.0.254."""
+  """Hosts on a bridge that nobody else has: 10.77.n.1, 10.77.n.2, ...
 
-  address = f'{_NETWORK}.254'
+  Attributes:
+    address: of this process, as the hosts reach it.
+    names: of their network namespaces.
+    addresses: theirs, in the same order.
+  """
 
   def __init__(self, count: int) -> None:
-    self.names = tuple(f'csh{index}' for index in range(1, count + 1))
-    _run(f'ip link add {_BRIDGE} type bridge')
-    _run(f'ip addr add {self.address}/24 dev {_BRIDGE}')
-    _run(f'ip link set {_BRIDGE} up')
-    for index, name in enumerate(self.names, 1):
+    number = _new_bridge()
+    self._bridge = f'csbr{number}'
+    self.address = f'10.77.{number}.254'
+    self.names = tuple(f'csh{number}x{index}' for index in range(1, count + 1))
+    self.addresses = tuple(f'10.77.{number}.{index}' for index in range(1, count + 1))
+    _run(f'ip addr add {self.address}/24 dev {self._bridge}')
+    _run(f'ip link set {self._bridge} up')
+    for name, address in zip(self.names, self.addresses, strict=True):
       _run(f'ip netns add {name}')
       _run(f'ip -n {name} link set lo up')
       _run(f'ip link add {self._port(name)} type veth peer name eth0 netns {name}')
-      _run(f'ip link set {self._port(name)} master {_BRIDGE}')
+      _run(f'ip link set {self._port(name)} master {self._bridge}')
       _run(f'ip link set {self._port(name)} up')
-      _run(f'ip -n {name} addr add {_NETWORK}.{index}/24 dev eth0')
+      _run(f'ip -n {name} addr add {address}/24 dev eth0')
       _run(f'ip -n {name} link set eth0 up')
 
   command = ('ip', 'netns', 'exec', '{host}')
@@ -108,7 +114,7 @@ class Hosts:
     for name in self.names:
       _run(f'ip link del {self._port(name)}')  # A namespace takes its time to go.
       _run(f'ip netns del {name}')
-    _run(f'ip link del {_BRIDGE}')
+    _run(f'ip link del {self._bridge}')
 
   def _port(self, name: str) -> str:
     return f'p{name}'
@@ -119,22 +125,21 @@ def hosts(count: int) -> Iterator[Hosts]:
   """So many hosts, gone afterwards; skips the test where there can be none."""
   if reason := why_not():
     pytest.skip(reason)
-  with _alone():
-    made = Hosts(count)
+  made = Hosts(count)
+  try:
+    yield made
+  finally:
+    made.close()
+
+
+def _new_bridge() -> int:
+  """Makes the first that is free, csbr0, csbr1, ..., and gives its number."""
+  for number in _NETWORKS:
     try:
-      yield made
-    finally:
-      made.close()
-
-
-@contextlib.contextmanager
-def _alone() -> Iterator[None]:
-  """Waits until no other process of this machine has such hosts."""
-  with socket.socket(socket.AF_UNIX) as lock:
-    while True:
-      try:
-        lock.bind('\0callsheet-test-hosts')
-        break
-      except OSError:
-        time.sleep(0.1)
-    yield
+      _run(f'ip link add csbr{number} type bridge')
+    except subprocess.CalledProcessError as error:
+      if 'File exists' not in error.stderr:
+        raise
+    else:
+      return number
+  raise RuntimeError(f'there are {len(_NETWORKS)} such networks already')

@@ -12,9 +12,10 @@ from tests.launch.hosts import Hosts
 
 
 def main() -> None:
-  logs, backend, program, *args = sys.argv[1:]
+  logs, backend, name, *args = sys.argv[1:]
   try:
-    launch(getattr(services, program)(*args), chosen(backend, logs))
+    program = getattr(services, name)(*args)
+    launch(program, chosen(backend, logs), grace=60)
   except KeyboardInterrupt:
     sys.exit(130)
 

@@ -118,9 +118,10 @@ def why_not() -> str:
   for program in ('ip', 'unshare', 'mount', 'hostname'):
     if shutil.which(program) is None:
       return f'there is no {program!r} here: apt-get install iproute2'
+  probe = f'cspodsprobe{os.getpid()}'
   try:
-    _ip('netns', 'add', 'cspodsprobe')
-    _ip('netns', 'del', 'cspodsprobe')
+    _ip('netns', 'add', probe)
+    _ip('netns', 'del', probe)
   except subprocess.CalledProcessError as error:
     return f'no network namespaces here: {error.stderr.strip()}'
   return ''

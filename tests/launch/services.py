@@ -151,26 +151,32 @@ class Player:
       self._over.wait(0.05)
 
 
-class Slow:
-  def wait(self, seconds: float) -> float:
-    time.sleep(seconds)
-    return seconds
+class Meeting:
+  """Lets nobody go before so many have come."""
 
+  def __init__(self, count: int) -> None:
+    self._all = threading.Barrier(count)
+
+  @blocking
+  def come(self) -> int:
+    return self._all.wait(timeout=60)
+
+
+class Fragile:
   def fail(self) -> None:
     raise Oops('on purpose')
 
 
 class Fan:
-  """Many calls at once."""
+  """Many calls at once, none of which could end alone."""
 
-  def __init__(self, slow: Slow, tally: Tally) -> None:
-    self._slow, self._tally = slow, tally
+  def __init__(self, meeting: Meeting, count: int, tally: Tally) -> None:
+    self._meeting, self._count, self._tally = meeting, count, tally
 
   def run(self) -> None:
-    start = time.monotonic()
-    futures: list[Future[float]] = [call_async(self._slow.wait, 0.5) for _ in range(20)]
-    total = sum(future.result() for future in futures)
-    self._tally.note((total, time.monotonic() - start))
+    calls = (call_async(self._meeting.come) for _ in range(self._count))
+    futures: list[Future[int]] = list(calls)
+    self._tally.note(sorted(future.result() for future in futures))
 
 
 class BadStart:
@@ -202,15 +208,15 @@ class Picky:
 class BadCaller:
   """Calls a handler that fails, catches it once, then lets it through."""
 
-  def __init__(self, slow: Slow, tally: Tally) -> None:
-    self._slow, self._tally = slow, tally
+  def __init__(self, fragile: Fragile, tally: Tally) -> None:
+    self._fragile, self._tally = fragile, tally
 
   def run(self) -> None:
     try:
-      self._slow.fail()
+      self._fragile.fail()
     except Oops as error:
       self._tally.note((str(error), str(error.__cause__)))
-    self._slow.fail()
+    self._fragile.fail()
 
 
 class Forever:

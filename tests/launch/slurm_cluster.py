@@ -20,7 +20,7 @@ NODES = ('n1', 'n2', 'n3')
 CPUS, MEMORY, GPUS = 64, 16000, 2  # of each node, whatever this machine has
 
 _CONF = """
-ClusterName=callsheet
+ClusterName={name}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
@@ -69,6 +69,7 @@ class Cluster:
 
   def __init__(self, folder: Path) -> None:
     self._folder = folder
+    self._name = f'callsheet{os.getpid()}'
     self.environment = {'SLURM_CONF': str(folder / 'slurm.conf')}
     self._daemons: dict[str, psutil.Process] = {}
 
@@ -82,6 +83,7 @@ class Cluster:
     key.write_bytes(os.urandom(64))
     key.chmod(0o600)
     conf = _CONF.format(
+      name=self._name,
       host=socket.gethostname(),
       folder=folder,
       ports=ports,
@@ -133,10 +135,20 @@ class Cluster:
     working: list[psutil.Process] = []
     for process in psutil.process_iter():
       with contextlib.suppress(psutil.Error):
-        if process.environ().get('SLURMD_NODENAME') == node:
+        if self.belongs(process, node):
           working.append(process)
           watching += [p for p in process.parents() if 'slurmstepd' in p.name()]
     return [*watching, *working]
+
+  def belongs(self, process: psutil.Process, node: str | None = None) -> bool:
+    """Whether a process runs in a step of this cluster, on this node if one is named.
+
+    Raises:
+      psutil.Error: it is gone, or nobody may ask.
+    """
+    its = process.environ()
+    here = its.get('SLURM_CLUSTER_NAME') == self._name
+    return here and (node is None or its.get('SLURMD_NODENAME') == node)
 
   def bring_back(self, node: str) -> None:
     # What Slurm still believes to run there is over.
@@ -199,8 +211,10 @@ def _find(name: str) -> str | None:
 
 
 def _free_ports(count: int) -> list[int]:
-  """Free ports in a row."""
-  for first in range(17000, 30000, count):
+  """Free ports in a row; another process of the tests looks for others."""
+  places = range(17000, 30000, count)
+  for index in range(len(places)):
+    first = places[(os.getpid() + index) % len(places)]
     with contextlib.ExitStack() as stack:
       try:
         for port in range(first, first + count):

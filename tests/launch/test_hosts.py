@@ -64,7 +64,7 @@ def test_nodes_listen_on_their_hosts_own_address(three, tmp_path):
   with start(services.beating(*three.names), backend(three, tmp_path)) as running:
     until(more_beats(running, three.names[2]), running)
     address = running._crew.book.directory.address_of(f'heart/{three.names[2]}')
-  assert address.startswith('tcp:10.77.0.3:')
+  assert address.startswith(f'tcp:{three.addresses[2]}:')
 
 
 def test_a_host_that_vanishes_ends_the_program(three, tmp_path):
@@ -112,9 +112,8 @@ def test_a_node_that_was_cut_off_for_too_long_is_replaced(three, tmp_path):
     until(more_beats(running, away), running)
     before = three.pids(away)
     three.cut(away)
-    running.wait(12)
-    three.mend(away)
     until(lambda: bool(three.pids(away)) and three.pids(away) != before, running, 60)
+    three.mend(away)
     assert not set(before) & set(three.pids(away)), 'the old life goes on, too'
     until(more_beats(running, away), running)
 
@@ -144,7 +143,7 @@ def test_a_bad_link(three, tmp_path, fault):
 def test_a_launcher_that_is_gone_leaves_nothing_on_any_host(three, tmp_path, how):
   launcher, *others = three.names
   command = ['ip', 'netns', 'exec', launcher, sys.executable, '-m', 'tests.launch.main']
-  spec = ','.join(['10.77.0.1', *others])
+  spec = ','.join([three.addresses[0], *others])
   environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *sys.path])}
   process = subprocess.Popen(
     [*command, str(tmp_path / 'logs'), spec, 'beating', *others],

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import signal
 
 import pytest
 from rich.console import Console
 
-from callsheet import Node, OnFailure, Program
-from callsheet.errors import NodeFailed, UsageError
+from callsheet import Node, OnFailure, Program, with_deadline
+from callsheet.errors import CourierError, NodeFailed, UsageError
 from callsheet.launch import Processes, Terminal, launch, start
 from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.programs import Resources
@@ -86,17 +88,22 @@ def test_refused_node_is_not_restarted():
 
 def test_service_that_is_restarted_serves_again(tmp_path):
   program = Program('service')
-  program.add('hold', services.Forever, 'hold', str(tmp_path / 'closed'))
   node = Node('victim', restart=OnFailure(max_restarts=50, backoff=0.1))
-  victim = program.add(node, services.Suicide, 1.0)
+  victim = program.add(node, services.Forever, 'victim', str(tmp_path / 'closed'))
   with start(program, 'processes') as running:
     client = running.client(victim)
-    answered = 0
-    for _ in range(3):
-      assert client.ping() == 'here'
-      answered += 1
-      running.wait(1.5)
-  assert answered == 3
+    lives = [client.pid()]
+
+    def serves_again() -> bool:
+      with contextlib.suppress(CourierError):
+        return with_deadline(client.pid, 1.0)() not in lives
+      return False
+
+    for _ in range(2):
+      os.kill(lives[-1], signal.SIGKILL)
+      wait_for(lambda: running.wait(0.02) or serves_again())
+      lives.append(client.pid())
+  assert len(set(lives)) == 3
 
 
 def test_threads_of_libraries_follow_the_declared_cpus():

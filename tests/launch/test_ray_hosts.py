@@ -28,7 +28,8 @@ def two_hosts(nothing_left: None) -> Iterator[tuple[Hosts, Raylets]]:
   with hosts(1) as made:
     a = '--resources={"a": 1}'
     with raylets('--num-cpus=4', a, host=made.address) as cluster:
-      cluster.join(made.names[0], '10.77.0.1', '--num-cpus=4', '--labels=zone=x')
+      at = made.names[0], made.addresses[0]
+      cluster.join(*at, '--num-cpus=4', '--labels=zone=x')
       yield made, cluster
 
 
@@ -61,7 +62,8 @@ def test_a_unit_moves_from_a_host_that_dies(two_hosts, tmp_path):
 @pytest.mark.timeout(300)
 def test_a_host_by_its_address_or_its_label(two_hosts, tmp_path):
   made, cluster = two_hosts
-  for selector in {'host': '10.77.0.1'}, {'host': made.address}, {'zone': 'x'}:
+  other = made.addresses[0]
+  for selector in {'host': other}, {'host': made.address}, {'zone': 'x'}:
     program = Program('placed')
     node = Node('node', resources=Resources(node_selector=selector))
     placed = program.add(node, services.Forever, 'p', str(tmp_path / 'closed'))

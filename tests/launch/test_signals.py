@@ -64,12 +64,9 @@ def test_second_interrupt_ends_at_once(name, launched, tmp_path):
   process.send_signal(signal.SIGINT)
   time.sleep(1.0)
   assert process.poll() is None, 'it did not give the node its time to close'
-  begun = time.monotonic()
   process.send_signal(signal.SIGINT)
-  process.communicate(timeout=30)
+  process.communicate(timeout=30)  # A close and a grace of 60 s each are cut short.
   assert process.returncode == 130
-  # A close of 60 s and a grace of 10 s are cut short.
-  assert time.monotonic() - begun < 8
 
 
 @pytest.mark.parametrize('name', ['processes', 'forked'])

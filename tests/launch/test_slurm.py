@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -171,12 +172,13 @@ def test_a_killed_launcher_leaves_no_job(on_slurm, tmp_path):
   )
   begun = Path(f'{path}.started')
   wait_for(lambda: begun.exists() and len(begun.read_text()) == 5)
-  workers = [
-    process
-    for process in psutil.process_iter(['cmdline'])
-    if 'callsheet.launch.remote.worker' in (process.info['cmdline'] or ())
-  ]
-  assert len(workers) >= 5
+  workers = []
+  for process in psutil.process_iter():
+    with contextlib.suppress(psutil.Error):
+      named = 'callsheet.launch.remote.worker' in process.cmdline()
+      if named and on_slurm.belongs(process):
+        workers.append(process)
+  assert len(workers) == 5
   launcher.kill()
   launcher.wait()
   _, alive = psutil.wait_procs(workers, timeout=15)

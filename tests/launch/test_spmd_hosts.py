@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,7 @@ COMMAND = (
 def three(nothing_left: None) -> Iterator[Hosts]:
   with hosts(3) as made:
     folders = [Path('/etc/netns', name) for name in made.names]
-    lines = [f'10.77.0.{i} {name}\n' for i, name in enumerate(made.names, 1)]
+    lines = [f'{a} {n}\n' for a, n in zip(made.addresses, made.names, strict=True)]
     try:
       for folder in folders:
         folder.mkdir(parents=True)
@@ -37,8 +36,6 @@ def three(nothing_left: None) -> Iterator[Hosts]:
     finally:
       for folder in folders:
         shutil.rmtree(folder)
-      if not os.listdir('/etc/netns'):
-        os.rmdir('/etc/netns')
 
 
 def backend(made: Hosts, tmp_path: Path) -> Ssh:
@@ -74,6 +71,7 @@ def test_a_host_that_vanishes_ends_the_group(three, tmp_path, victim):
   with pytest.raises(NodeFailed) as caught, running:
     await_notes(running)
     address = running._crew.book.directory.address_of(victim)
-    three.vanish(three.names[int(address.split('.')[3].split(':')[0]) - 1])
+    host = three.addresses.index(address.split(':')[1])
+    three.vanish(three.names[host])
     running.wait(60)
   assert caught.value.node == victim, str(caught.value)

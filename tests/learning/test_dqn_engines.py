@@ -59,6 +59,6 @@ def test_on_three_nodes_of_slurm(on_slurm: object, tmp_path: Path) -> None:  # n
 
 def test_on_two_hosts_of_ray(tmp_path: Path) -> None:
   with hosts(1) as made, raylets('--num-cpus=5', host=made.address) as cluster:
-    cluster.join(made.names[0], '10.77.0.1', '--num-cpus=5')
+    cluster.join(made.names[0], made.addresses[0], '--num-cpus=5')
     # Neither host has room for all seven nodes.
     solve(Ray(cluster.address, log_directory=str(tmp_path / 'logs')), tmp_path / 'run')
