@@ -11,7 +11,10 @@ from callsheet.agents.base import Agent
 from callsheet.errors import UsageError
 
 # Name: module, function, config.
-_AGENTS = {'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig')}
+_AGENTS = {
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'rainbow': ('callsheet.agents.dqn', 'rainbow', 'RainbowConfig'),
+}
 
 
 class Entry(NamedTuple):
