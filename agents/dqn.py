@@ -86,7 +86,7 @@ def _loss(
   network: QNetwork,
   params: Params,
   target_params: Params,
-  key: chex.PRNGKey,
+  keys: chex.Array,
   batch: Batch,
 ) -> tuple[chex.Array, tuple[QLosses, chex.Array]]:
   """The loss `[]`; what it is the mean of, and the values `[B, A]`.
@@ -96,16 +96,16 @@ def _loss(
     network: its values.
     params: the online network's.
     target_params: the target network's.
-    key: the three passes have noise and samples of their own.
+    keys: three, `[3, ...]`, for the passes have noise and samples of their own.
     batch: see `Batch`.
   """
   here, there = batch.data['observation'], batch.data['next_observation']
-  first, second, third = jnp.unstack(jax.random.split(key, 3))
-  online = network.values(params, first, here, config.num_quantiles)
-  target = network.values(target_params, second, there, config.num_quantiles)
+  first, second, third = jnp.unstack(keys)
+  online = network.values(params, first, here, config.num_samples)
+  target = network.values(target_params, second, there, config.num_samples)
 
   def means(of: Params, observation: chex.Array) -> jax.Array:
-    return network.values(of, third, observation, config.num_policy_quantiles).q
+    return network.values(of, third, observation, config.num_policy_samples).q
 
   if config.munchausen:
     before = means(target_params, here)
@@ -142,7 +142,7 @@ def _noisy_values(
 
   def of_one(key: chex.PRNGKey, row: chex.Array) -> jax.Array:
     alone = jnp.expand_dims(row, 0)
-    return network.values(params, key, alone, config.num_policy_quantiles).q[0]
+    return network.values(params, key, alone, config.num_policy_samples).q[0]
 
   return jax.vmap(of_one)(jax.random.split(key, observation.shape[0]), observation)
 
@@ -240,9 +240,9 @@ def _agent(
     )
 
   def update(state: DQNState, batch: Batch) -> tuple[DQNState, Metrics]:
-    next_key, key = jax.random.split(state.key)
+    keys = jax.random.split(state.key, 4)
     (value, (found, q)), gradients = loss_and_gradients(
-      state.params, state.target_params, key, batch
+      state.params, state.target_params, keys[1:], batch
     )
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
@@ -259,7 +259,7 @@ def _agent(
     if config.prioritized:
       # Never zero: an item with no error once must stay possible to draw.
       metrics['priorities'] = found.priorities + 1e-6
-    return DQNState(params, target_params, opt_state, steps, next_key), metrics
+    return DQNState(params, target_params, opt_state, steps, keys[0]), metrics
 
   def policy(
     params: Params, carry: chex.Array, observation: chex.Array, key: chex.PRNGKey
@@ -274,7 +274,7 @@ def _agent(
   def evaluation_policy(
     params: Params, carry: chex.Array, observation: chex.Array, key: chex.PRNGKey
   ) -> tuple[chex.Array, chex.Array, tuple[()]]:
-    q = network.values(params, None, observation, config.num_policy_quantiles).q
+    q = network.values(params, None, observation, config.num_policy_samples).q
     epsilon = jnp.full(q.shape[:1], config.evaluation_epsilon)
     return _epsilon_greedy(q, epsilon, key), carry, ()
 

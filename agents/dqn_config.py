@@ -37,8 +37,9 @@ class DQNConfig:
     num_atoms: of a categorical distribution.
     v_min: the lowest atom; returns below count as it.
     v_max: the highest atom.
-    num_quantiles: of 'quantile'; of 'implicit', the samples in the loss.
-    num_policy_quantiles: the samples of 'implicit' whose mean an action is valued by.
+    num_quantiles: of 'quantile'.
+    num_samples: the quantiles of 'implicit' in the loss.
+    num_policy_samples: the quantiles of 'implicit' whose mean an action is valued by.
     embedding_size: the cosines of a quantile's probability, of 'implicit'.
     munchausen_alpha: weight of the log-probability.
     munchausen_temperature: of the policy, a softmax of the values.
@@ -80,7 +81,8 @@ class DQNConfig:
   v_min: float = -10.0
   v_max: float = 10.0
   num_quantiles: int = 32
-  num_policy_quantiles: int = 32
+  num_samples: int = 8
+  num_policy_samples: int = 16
   embedding_size: int = 64
   munchausen_alpha: float = 0.9
   munchausen_temperature: float = 0.03
@@ -105,8 +107,9 @@ class DQNConfig:
       checks.integer(self, name, 1)
     for name in ('min_replay_size', 'max_replay_size'):
       checks.integer(self, name, 1)
-    for name in ('num_quantiles', 'num_policy_quantiles', 'embedding_size'):
+    for name in ('num_quantiles', 'num_samples', 'num_policy_samples'):
       checks.integer(self, name, 1)
+    checks.integer(self, 'embedding_size', 1)
     checks.integer(self, 'num_atoms', 2)
     for name in ('adam_epsilon', 'epsilon_alpha', 'priority_exponent', 'noise_scale'):
       checks.number(self, name, 0)
