@@ -14,6 +14,7 @@ from callsheet.errors import UsageError
 _AGENTS = {
   'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
   'r2d2': ('callsheet.agents.r2d2', 'r2d2', 'R2D2Config'),
+  'rainbow': ('callsheet.agents.dqn', 'rainbow', 'RainbowConfig'),
 }
 
 

@@ -141,12 +141,16 @@ def _kind(annotation: Any) -> tuple[Any, bool]:
 
 
 def _documented(config: type[Any]) -> dict[str, str]:
-  """What the class's docstring says of each field, under `Attributes:`."""
-  _, _, listed = inspect.cleandoc(config.__doc__ or '').partition('Attributes:\n')
-  listed = listed.partition('\n\n')[0]
-  entries = re.split(r'^  (\w+): ', listed, flags=re.MULTILINE)[1:]
-  texts = (' '.join(text.split()) for text in entries[1::2])
-  return dict(zip(entries[::2], texts, strict=True))
+  """What the class's docstring says of each field, under `Attributes:`, or else that
+  of a class which it inherits from."""
+  documented: dict[str, str] = {}
+  for kind in reversed(config.__mro__):
+    _, _, listed = inspect.cleandoc(kind.__doc__ or '').partition('Attributes:\n')
+    listed = listed.partition('\n\n')[0]
+    entries = re.split(r'^  (\w+): ', listed, flags=re.MULTILINE)[1:]
+    texts = (' '.join(text.split()) for text in entries[1::2])
+    documented.update(zip(entries[::2], texts, strict=True))
+  return documented
 
 
 def _shown(value: object) -> str:
