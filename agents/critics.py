@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 
 import chex
 import haiku as hk
+import jax
 import jax.numpy as jnp
 
 from callsheet.agents.networks import Torso
+from callsheet.agents.rlax_import import import_rlax
 
 
 def critics(
@@ -43,3 +45,21 @@ def critics(
     return heads if outputs else heads[..., 0]
 
   return values
+
+
+def td_errors(
+  values: chex.Array, reward: chex.Array, discount: chex.Array, next_value: chex.Array
+) -> chex.Array:
+  """Target minus value for each of N critics, `[N, B]`, all with the same target.
+
+  Args:
+    values: `[N, B]`, of the actions that were taken.
+    reward: `[B]`.
+    discount: `[B]`, 0 past a terminal step.
+    next_value: `[B]`, of what comes then; no gradient goes into it.
+  """
+  each = jax.vmap(import_rlax().td_learning)
+  errors: chex.Array = jax.vmap(each, (0, None, None, None))(
+    values, reward, discount, next_value
+  )
+  return errors

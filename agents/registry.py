@@ -11,7 +11,18 @@ from callsheet.agents.base import Agent
 from callsheet.errors import UsageError
 
 # Name: module, function, config.
-_AGENTS = {'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig')}
+_AGENTS = {
+  'd4pg': ('callsheet.agents.d4pg', 'd4pg', 'D4PGConfig'),
+  'ddpg': ('callsheet.agents.td3', 'ddpg', 'DDPGConfig'),
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'sac': ('callsheet.agents.sac', 'sac', 'SACConfig'),
+  'sac_discrete': (
+    'callsheet.agents.sac_discrete',
+    'sac_discrete',
+    'DiscreteSACConfig',
+  ),
+  'td3': ('callsheet.agents.td3', 'td3', 'TD3Config'),
+}
 
 
 class Entry(NamedTuple):
