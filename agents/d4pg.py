@@ -130,7 +130,7 @@ class Networks(NamedTuple):
 
 def _networks(config: D4PGConfig, size: int, torso: Torso) -> Networks:
   def policy(observation: chex.Array) -> chex.Array:
-    dense = hk.nets.MLP(config.hidden_sizes, activate_final=True, name='policy')
+    dense = hk.nets.MLP(config.hidden_sizes, activate_final=True, name='dense')
     return deterministic(dense(torso(observation)), size)
 
   logits = critics(torso, config.hidden_sizes, count=1, outputs=config.num_atoms)
@@ -170,18 +170,18 @@ def _loss(
   losses = jax.vmap(rlax.categorical_td_learning, (None, 0, 0, 0, None, 0))(
     atoms, logits, data['reward'], data['discount'], atoms, next_logits
   )
-  weights = jnp.ones_like(losses)
+  weighted = losses
   if config.prioritized:
-    weights = importance_weights(
+    weighted *= importance_weights(
       batch.probabilities, batch.table_size, config.importance_exponent
     )
-  critic_loss = jnp.mean(weights * losses)
+  critic_loss = jnp.mean(weighted)
 
   fixed = jax.lax.stop_gradient(params.critic)
   own_action = apply.policy.apply(params.policy, observation)
   [own_logits] = apply.critic.apply(fixed, observation, own_action)
   value = jnp.mean(jax.nn.softmax(own_logits) @ atoms)
-  metrics = {'critic_loss': critic_loss, 'q': value}
+  metrics: dict[str, chex.Array] = {'critic_loss': critic_loss, 'q': value}
   return critic_loss - value, (metrics, losses)
 
 

@@ -118,7 +118,7 @@ class Networks(NamedTuple):
 
 def _networks(config: SACConfig, size: int, torso: Torso) -> Networks:
   def policy(observation: chex.Array) -> SquashedGaussian:
-    dense = hk.nets.MLP(config.hidden_sizes, activate_final=True, name='policy')
+    dense = hk.nets.MLP(config.hidden_sizes, activate_final=True, name='dense')
     return squashed_gaussian(dense(torso(observation)), size)
 
   values = critics(torso, config.hidden_sizes, count=2 if config.twin else 1)
@@ -193,6 +193,7 @@ def _loss(
   if automatic:
     loss += temperature_loss(params.log_temperature, log_prob, target_entropy)
   return loss, {
+    'loss': loss,
     'critic_loss': critic_loss,
     'policy_loss': policy_loss,
     'q': jnp.mean(q),

@@ -163,7 +163,7 @@ def _loss(
     jnp.exp(next_log_policy) * (next_q - temperature * next_log_policy), axis=-1
   )
   all_q = apply.critics.apply(params.critics, observation)
-  index = data['action'][None, :, None]
+  index = jnp.expand_dims(data['action'], (0, 2))
   q = jnp.take_along_axis(all_q, index, axis=-1)[..., 0]
   errors = td_errors(q, data['reward'], data['discount'], next_value)
   critic_loss = jnp.mean(jnp.sum(rlax.l2_loss(errors), axis=0))
@@ -178,6 +178,7 @@ def _loss(
   if automatic:
     loss += temperature_loss(params.log_temperature, log_prob, target_entropy)
   return loss, {
+    'loss': loss,
     'critic_loss': critic_loss,
     'policy_loss': policy_loss,
     'q': jnp.mean(q),

@@ -136,7 +136,7 @@ class Networks(NamedTuple):
 
 def _networks(config: TD3Config, size: int, torso: Torso) -> Networks:
   def policy(observation: chex.Array) -> chex.Array:
-    dense = hk.nets.MLP(config.hidden_sizes, activate_final=True, name='policy')
+    dense = hk.nets.MLP(config.hidden_sizes, activate_final=True, name='dense')
     return deterministic(dense(torso(observation)), size)
 
   values = critics(torso, config.hidden_sizes, count=2 if config.twin else 1)
