@@ -62,6 +62,11 @@ class Bounds:
     """A, the numbers in an action."""
     return len(self.low)
 
+  @property
+  def spec(self) -> specs.BoundedArray:
+    """Of the actions that an agent chooses, float32."""
+    return specs.BoundedArray(self.low.shape, np.float32, self.low, self.high)
+
   def from_unit(self, unit: chex.Array) -> chex.Array:
     """Actions `[..., A]` of the environment, from those in [-1, 1]."""
     action: chex.Array = self.low + (unit + 1) * 0.5 * (self.high - self.low)

@@ -41,6 +41,34 @@ def number(
   refuse(config, name, bounds if high == math.inf else f'{bounds} and at most {high}')
 
 
+def sizes(config: Any, name: str) -> None:
+  """Refuses anything but a tuple of positive integers; it may be empty."""
+  value = getattr(config, name)
+  if not isinstance(value, tuple) or any(
+    not isinstance(size, int) or isinstance(size, bool) or size < 1 for size in value
+  ):
+    refuse(config, name, 'positive integers')
+
+
+def off_policy(config: Any) -> None:
+  """Refuses what is out of range of the settings that agents with a replay share."""
+  for name in ('num_stacked', 'n_step', 'batch_size'):
+    integer(config, name, 1)
+  for name in ('min_replay_size', 'max_replay_size'):
+    integer(config, name, 1)
+  for name in ('discount', 'tau'):
+    number(config, name, 0, 1, zero=False)
+  number(config, 'learning_rate', 0, zero=False)
+  number(config, 'adam_epsilon', 0)
+  for name in ('max_gradient_norm', 'samples_per_insert'):
+    if getattr(config, name) is not None:
+      number(config, name, 0, zero=False)
+  sizes(config, 'hidden_sizes')
+  for name in ('batch_size', 'min_replay_size'):
+    if getattr(config, name) > config.max_replay_size:
+      refuse(config, name, f'at most max_replay_size, {config.max_replay_size}')
+
+
 def num_actions(agent: str, spec: EnvironmentSpec) -> int:
   """How many actions there are, counted from 0.
 

@@ -15,6 +15,16 @@ _AGENTS = {
   'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
   'r2d2': ('callsheet.agents.r2d2', 'r2d2', 'R2D2Config'),
   'rainbow': ('callsheet.agents.dqn', 'rainbow', 'RainbowConfig'),
+  'd4pg': ('callsheet.agents.d4pg', 'd4pg', 'D4PGConfig'),
+  'ddpg': ('callsheet.agents.td3', 'ddpg', 'DDPGConfig'),
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'sac': ('callsheet.agents.sac', 'sac', 'SACConfig'),
+  'sac_discrete': (
+    'callsheet.agents.sac_discrete',
+    'sac_discrete',
+    'DiscreteSACConfig',
+  ),
+  'td3': ('callsheet.agents.td3', 'td3', 'TD3Config'),
 }
 
 

@@ -55,3 +55,13 @@ def import_rlax() -> Any:
       return importlib.import_module('rlax')
     finally:
       sys.meta_path.remove(keep_out)
+
+
+def import_distrax() -> Any:
+  """The module, which comes with rlax; call it where a loss is traced.
+
+  Raises:
+    ImportError: it is not installed.
+  """
+  import_rlax()
+  return importlib.import_module('distrax')
