@@ -11,7 +11,11 @@ from callsheet.agents.base import Agent
 from callsheet.errors import UsageError
 
 # Name: module, function, config.
-_AGENTS = {'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig')}
+_AGENTS = {
+  'dmpo': ('callsheet.agents.mpo', 'dmpo', 'DMPOConfig'),
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'mpo': ('callsheet.agents.mpo', 'mpo', 'MPOConfig'),
+}
 
 
 class Entry(NamedTuple):
