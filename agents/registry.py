@@ -25,6 +25,9 @@ _AGENTS = {
     'DiscreteSACConfig',
   ),
   'td3': ('callsheet.agents.td3', 'td3', 'TD3Config'),
+  'dmpo': ('callsheet.agents.mpo', 'dmpo', 'DMPOConfig'),
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'mpo': ('callsheet.agents.mpo', 'mpo', 'MPOConfig'),
 }
 
 
