@@ -11,7 +11,11 @@ from callsheet.agents.base import Agent
 from callsheet.errors import UsageError
 
 # Name: module, function, config.
-_AGENTS = {'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig')}
+_AGENTS = {
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'impala': ('callsheet.agents.impala', 'impala', 'IMPALAConfig'),
+  'ppo': ('callsheet.agents.ppo', 'ppo', 'PPOConfig'),
+}
 
 
 class Entry(NamedTuple):
