@@ -28,6 +28,8 @@ _AGENTS = {
   'dmpo': ('callsheet.agents.mpo', 'dmpo', 'DMPOConfig'),
   'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
   'mpo': ('callsheet.agents.mpo', 'mpo', 'MPOConfig'),
+  'impala': ('callsheet.agents.impala', 'impala', 'IMPALAConfig'),
+  'ppo': ('callsheet.agents.ppo', 'ppo', 'PPOConfig'),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -187,16 +188,45 @@ def max_steps(table: Table) -> int:
   assert steps is not None
   if steps.max_steps is not None:
     return steps.max_steps
-  writes = steps.writes
-  each = 1 if isinstance(writes, NStep) else writes.period
   # The ends of episodes take a step each, and what is not yet an item takes some more.
-  items = table.max_size * each
+  items = _item_steps(table)
   return max(items + items // 32, fewest_steps(table)) + 1024
+
+
+def with_room(tables: Iterable[Table], num_environments: int) -> tuple[Table, ...]:
+  """Tables that lose no step before its items have been complete and drawn.
+
+  Those that say how many steps they hold are left as they are.
+
+  Args:
+    tables: of one agent.
+    num_environments: of all its actors.
+  """
+  return tuple(_with_room(table, num_environments) for table in tables)
+
+
+def _with_room(table: Table, num_environments: int) -> Table:
+  steps = table.steps
+  if steps is None or steps.max_steps is not None:
+    return table
+  # Twice over what all have begun: some actors are slower than others.
+  begun = num_environments * in_progress(steps.writes)
+  most = max(
+    max_steps(table), fewest_steps(table) + begun, _item_steps(table) + 2 * begun
+  )
+  return replace(table, steps=replace(steps, max_steps=most))
 
 
 def in_progress(writes: NStep | Sequences) -> int:
   """The time steps of one environment that later items may still show."""
   return span(writes) + writes.num_stacked
+
+
+def _item_steps(table: Table) -> int:
+  """The time steps that all items show while episodes are long."""
+  assert table.steps is not None
+  writes = table.steps.writes
+  return table.max_size * (1 if isinstance(writes, NStep) else writes.period)
 
 
 def _most_steps(writes: NStep | Sequences) -> int:

@@ -11,7 +11,7 @@ import dm_env
 import numpy as np
 from numpy.typing import NDArray
 
-from callsheet.agents.base import Agent, NStep
+from callsheet.agents.base import Agent, NStep, Sequences
 from callsheet.calls import call_async
 from callsheet.errors import UsageError
 from callsheet.nodes.acting import Acting, Inference, LocalPolicy, RemotePolicy
@@ -30,7 +30,8 @@ class Actor:
   """Acts with parameters that it pulls in the background, or lets a server act.
 
   While one block of experience is on its way to the replay, the next is played; if the
-  replay holds it back, so that learning can follow, the actor waits.
+  replay holds it back, so that learning can follow, the actor waits. For an agent that
+  is `on_policy` it plays nothing meanwhile: that would be of an older policy.
 
   Args:
     agent: whose policy it plays.
@@ -41,7 +42,9 @@ class Actor:
     recorder: gets the returns and the age of the parameters.
     seed: of environments and policy; also tells it from its fellows.
     num_environments: B, stepped together.
-    block_length: T, steps of the batch between two writes.
+    block_length: T, steps of the batch between two writes. None takes 16, or where the
+      agent is `on_policy` the length of its sequences, which then are of one policy
+      each.
     update_period: seconds between two pulls of the parameters; an agent that is
       `on_policy` takes the newest ones for each block.
     report_period: seconds between two reports to counter and recorder.
@@ -64,11 +67,13 @@ class Actor:
     *,
     seed: int = 0,
     num_environments: int = 8,
-    block_length: int = 16,
+    block_length: int | None = None,
     update_period: float = 0.1,
     report_period: float = 0.5,
     inference: Inference | None = None,
   ) -> None:
+    if block_length is None:
+      block_length = _block_length(agent)
     if block_length < 1:
       raise UsageError(f'block_length is {block_length}, expected at least 1')
     if (learner is None) == (inference is None):
@@ -151,6 +156,8 @@ class Actor:
         sent.result()
         sent = None
       sent = self.write()
+      if sent is not None and self._agent.on_policy:
+        sent.result()
 
   def write(self) -> Future[int] | None:
     """Sends what was played since the last call, if it makes anything."""
@@ -187,6 +194,12 @@ class Actor:
     if ended:
       figures['return'] = float(np.mean(ended))
     self._recorder.record('actor', figures, index=self._seed)
+
+
+def _block_length(agent: Agent) -> int:
+  if agent.on_policy and isinstance(agent.writes, Sequences):
+    return agent.writes.sequence_length
+  return 16
 
 
 def make_writer(agent: Agent) -> NStepWriter | StepWriter:

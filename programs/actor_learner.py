@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from callsheet.agents.base import Agent, Table
+from callsheet.agents.step_tables import with_room
 from callsheet.errors import UsageError
 from callsheet.nodes.actor import Actor
 from callsheet.nodes.counter import Counter
@@ -120,6 +122,8 @@ def actor_learner(
     return None if run_directory is None else os.path.join(run_directory, *parts)
 
   base = run_seed(seed)
+  tables = with_room(agent.tables, num_actors * num_environments)
+  agent = dataclasses.replace(agent, tables=tables)
   counter = program.add('counter', Counter)
   tables_of = [agent.tables] if num_replays == 1 else shares(agent.tables, num_replays)
   replay: Replay | list[Replay]

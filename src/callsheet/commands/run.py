@@ -16,6 +16,7 @@ from absl import flags
 from rich.console import Console
 
 from callsheet.agents import registry
+from callsheet.agents.step_tables import with_room
 from callsheet.commands import (
   backends,
   dashboard,
@@ -171,7 +172,8 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
   )
   taken = None
   if not backends.elsewhere(backend):
-    taken = check_replay(make_replay, agent.tables, replay_options)
+    tables = with_room(agent.tables, values.num_actors * values.num_environments)
+    taken = check_replay(make_replay, tables, replay_options)
   replay = f'{values.replay} replay' + (f' ({taken})' if taken else '')
   described = {
     'agent': name,
