@@ -12,12 +12,15 @@ from callsheet.errors import UsageError
 
 # Name: module, function, config.
 _AGENTS = {
-  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
-  'r2d2': ('callsheet.agents.r2d2', 'r2d2', 'R2D2Config'),
-  'rainbow': ('callsheet.agents.dqn', 'rainbow', 'RainbowConfig'),
   'd4pg': ('callsheet.agents.d4pg', 'd4pg', 'D4PGConfig'),
   'ddpg': ('callsheet.agents.td3', 'ddpg', 'DDPGConfig'),
+  'dmpo': ('callsheet.agents.mpo', 'dmpo', 'DMPOConfig'),
   'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'impala': ('callsheet.agents.impala', 'impala', 'IMPALAConfig'),
+  'mpo': ('callsheet.agents.mpo', 'mpo', 'MPOConfig'),
+  'ppo': ('callsheet.agents.ppo', 'ppo', 'PPOConfig'),
+  'r2d2': ('callsheet.agents.r2d2', 'r2d2', 'R2D2Config'),
+  'rainbow': ('callsheet.agents.dqn', 'rainbow', 'RainbowConfig'),
   'sac': ('callsheet.agents.sac', 'sac', 'SACConfig'),
   'sac_discrete': (
     'callsheet.agents.sac_discrete',
@@ -25,11 +28,6 @@ _AGENTS = {
     'DiscreteSACConfig',
   ),
   'td3': ('callsheet.agents.td3', 'td3', 'TD3Config'),
-  'dmpo': ('callsheet.agents.mpo', 'dmpo', 'DMPOConfig'),
-  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
-  'mpo': ('callsheet.agents.mpo', 'mpo', 'MPOConfig'),
-  'impala': ('callsheet.agents.impala', 'impala', 'IMPALAConfig'),
-  'ppo': ('callsheet.agents.ppo', 'ppo', 'PPOConfig'),
 }
 
 

@@ -60,7 +60,7 @@ class LockStep:
     *,
     seed: int = 0,
     num_environments: int = 8,
-    block_length: int = 16,
+    block_length: int | None = None,
     evaluation_steps: int = 2_000,
     num_episodes: int = 20,
     target_return: float | None = None,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 from callsheet.agents.base import Agent
+from callsheet.agents.step_tables import with_room
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.lock_step import LockStep
@@ -43,6 +45,8 @@ def lock_step(
     run_directory: gets metrics, the best policy and the learner's state; None for none.
   """
   base = run_seed(seed)
+  tables = with_room(agent.tables, num_environments)
+  agent = dataclasses.replace(agent, tables=tables)
 
   def folder(*parts: str) -> str | None:
     return None if run_directory is None else os.path.join(run_directory, *parts)
