@@ -29,7 +29,8 @@ class VectorEnvironment(Protocol):
   A time step holds arrays, fresh at every call: `step_type` `[B]` int32 (the values of
   `dm_env.StepType`), `reward` and `discount` `[B]` float32, `observation` `[B, ...]`.
   FIRST has reward 0 and discount 1; LAST has discount 0 after a termination and 1 after
-  a truncation. The step after an environment's LAST ignores its action and is FIRST.
+  a truncation; MID has 1, or 0 where nothing that follows shall count, as where a life
+  is lost in training. The step after an environment's LAST ignores its action and is FIRST.
   """
 
   @property
