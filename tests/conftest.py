@@ -12,6 +12,13 @@ import tempfile
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says how busy the machine is, nothing else.
+settings.register_profile(
+  'busy', deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile('busy')
 
 _CLUSTER = re.compile(r'tests/launch/(?:test_|.*\[)(slurm|ray|kubernetes)(?:\.py|\b)')
 

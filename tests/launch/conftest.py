@@ -178,7 +178,7 @@ def launched(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 def wait_for(
   condition: Callable[[], bool],
   complaint: Callable[[], str] = lambda: 'timed out',
-  seconds: float = 45.0,
+  seconds: float = 90.0,
 ) -> None:
   """Waits for a condition, at most so many seconds."""
   until = time.monotonic() + seconds

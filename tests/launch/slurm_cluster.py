@@ -20,7 +20,7 @@ NODES = ('n1', 'n2', 'n3')
 CPUS, MEMORY, GPUS = 64, 16000, 2  # of each node, whatever this machine has
 
 _CONF = """
-ClusterName={name}
+ClusterName=callsheet
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={ports[0]}
 SlurmUser=root
@@ -69,7 +69,6 @@ class Cluster:
 
   def __init__(self, folder: Path) -> None:
     self._folder = folder
-    self._name = f'callsheet{os.getpid()}'
     self.environment = {'SLURM_CONF': str(folder / 'slurm.conf')}
     self._daemons: dict[str, psutil.Process] = {}
 
@@ -83,7 +82,6 @@ class Cluster:
     key.write_bytes(os.urandom(64))
     key.chmod(0o600)
     conf = _CONF.format(
-      name=self._name,
       host=socket.gethostname(),
       folder=folder,
       ports=ports,
@@ -147,8 +145,9 @@ class Cluster:
       psutil.Error: it is gone, or nobody may ask.
     """
     its = process.environ()
-    here = its.get('SLURM_CLUSTER_NAME') == self._name
-    return here and (node is None or its.get('SLURMD_NODENAME') == node)
+    here = its.get('SLURM_CONF') == self.environment['SLURM_CONF']
+    on = its.get('SLURMD_NODENAME')
+    return here and on is not None and node in (None, on)
 
   def bring_back(self, node: str) -> None:
     # What Slurm still believes to run there is over.

@@ -178,7 +178,7 @@ def test_a_killed_launcher_leaves_no_job(on_slurm, tmp_path):
       named = 'callsheet.launch.remote.worker' in process.cmdline()
       if named and on_slurm.belongs(process):
         workers.append(process)
-  assert len(workers) == 5
+  assert len(workers) >= 5
   launcher.kill()
   launcher.wait()
   _, alive = psutil.wait_procs(workers, timeout=15)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import queue
 import sys
 
 import pytest
@@ -9,7 +11,9 @@ import pytest
 from callsheet import Node, OnFailure, Program, Resources
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Ssh, launch, start
-from callsheet.launch.remote.ticket import carried_path
+from callsheet.launch.remote.commands import Commands
+from callsheet.launch.remote.logs import Logs
+from callsheet.launch.remote.ticket import Ticket, carried_path
 from tests.launch import services
 from tests.launch.conftest import wait_for
 from tests.launch.main import here
@@ -103,3 +107,25 @@ def test_output_goes_to_the_log(tmp_path):
     launch(program, here(str(tmp_path)))
   assert caught.value.log == str(tmp_path / 'bad.log')
   assert 'about to fail\n' in (tmp_path / 'bad.log').read_text()
+
+
+def test_a_ticket_that_was_not_read_is_given_up(tmp_path, monkeypatch):
+  deaf = tmp_path / 'deaf'
+
+  class Late(Ticket):
+    def dumps(self) -> str:
+      wait_for(deaf.exists)
+      return super().dumps()
+
+  said: list[object] = []
+  monkeypatch.setattr(sys, 'unraisablehook', said.append)
+  ended: queue.Queue[str] = queue.Queue()
+  commands = Commands(Logs(str(tmp_path / 'logs'), 'p', lambda unit, line: None))
+  command = ('sh', '-c', f'exec <&-; touch {deaf}; exit 3')
+  for life in (1, 2):
+    commands.start('one', command, Late('tcp:h:1', 'ab', 'one', life), ended.put)
+    assert ended.get(timeout=60) == 'its process exited with code 3'
+    deaf.unlink()
+  commands.close()
+  gc.collect()
+  assert not said
