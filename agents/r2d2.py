@@ -38,9 +38,10 @@ from callsheet.agents.base import (
   Sampling,
   Sequences,
 )
-from callsheet.agents.dqn import importance_weights
 from callsheet.agents.exploration import epsilon_greedy, epsilon_ladder
 from callsheet.agents.networks import Torso
+from callsheet.agents.optimizers import clipped
+from callsheet.agents.q_losses import importance_weights
 from callsheet.agents.rlax_import import import_rlax
 from callsheet.agents.step_tables import step_table
 
@@ -245,13 +246,8 @@ def r2d2(
     functools.partial(_loss, config, network), has_aux=True
   )
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
-  clip = config.max_gradient_norm
-  # Flat: one pass over all parameters instead of a few operations for each array.
-  optimizer = optax.flatten(
-    optax.chain(
-      optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-      optax.adam(config.learning_rate, eps=config.adam_epsilon),
-    )
+  optimizer = clipped(
+    optax.adam(config.learning_rate, eps=config.adam_epsilon), config.max_gradient_norm
   )
 
   def initial_memory(num_environments: int) -> Memory:

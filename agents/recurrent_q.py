@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from dm_env import specs
 
+from callsheet.agents import cores
 from callsheet.agents.base import Params
 from callsheet.agents.networks import Torso
 from callsheet.agents.sequence_errors import begins
@@ -66,11 +67,8 @@ def _cut(state: hk.LSTMState, cut: jax.Array) -> hk.LSTMState:
 
 def stored(lstm_size: int) -> dict[str, specs.Array]:
   """What there was before each step: the LSTM's state, and the action before."""
-  return {
-    'hidden': specs.Array((lstm_size,), np.float32),
-    'cell': specs.Array((lstm_size,), np.float32),
-    'previous_action': specs.Array((), np.int32),
-  }
+  before = specs.Array((), np.int32)
+  return {**cores.memory_specs(lstm_size), 'previous_action': before}
 
 
 def unrolled(
