@@ -55,15 +55,22 @@ def random_batch(seed=0, size=4):
   )
 
 
+def once(function, *given):
+  """Its results, compiled in little time."""
+  return jax.jit(function).lower(*given).compile(QUICKLY)(*given)
+
+
 @functools.cache
 def initial():
-  return jax.jit(mpo(SPEC, SMALL).init)(jax.random.PRNGKey(0))
+  return once(mpo(SPEC, SMALL).init, jax.random.PRNGKey(0))
 
 
 @functools.cache
 def updated(times):
   """The states before, between and after so many updates."""
-  update, states = jax.jit(mpo(SPEC, SMALL).update), [initial()]
+  states = [initial()]
+  update = jax.jit(mpo(SPEC, SMALL).update)
+  update = update.lower(states[0], random_batch()).compile(QUICKLY)
   for seed in range(times):
     states.append(update(states[-1], random_batch(seed))[0])
   return states
@@ -86,9 +93,8 @@ def metrics_of(config):
     np.zeros(2, np.uint32),
     np.int32(0),
   )
-  metrics = jax.jit(lambda *given: agent.update(*given)[1])
-  compiled = metrics.lower(state, random_batch()).compile(QUICKLY)
-  return {name: float(value) for name, value in compiled(state, random_batch()).items()}
+  metrics = once(lambda *given: agent.update(*given)[1], state, random_batch())
+  return {name: float(value) for name, value in metrics.items()}
 
 
 def equal(one, other):
@@ -113,8 +119,8 @@ def test_expected_values():
 def test_the_target_is_the_mean_value_of_the_samples():
   # Values of two samples in each of two states; the second one ends the episode.
   next_outputs = jnp.array([[[1.0], [9.0]], [[3.0], [9.0]]])
-  losses = mpo_agent.critic_losses(
-    None,
+  losses = once(
+    functools.partial(mpo_agent.critic_losses, None),
     jnp.array([[1.0], [1.0]]),
     next_outputs,
     jnp.array([0.5, 0.5]),
@@ -129,13 +135,20 @@ def test_the_target_distribution_is_the_mixture_of_the_samples():
   sure = 50.0  # Logits of one atom, all but certain.
   next_outputs = sure * jnp.array([[[1.0, 0, 0]], [[0, 0, 1.0]]])
   probabilities = np.array([0.2, 0.3, 0.5])
-  [loss] = mpo_agent.critic_losses(
-    atoms, jnp.log(jnp.array([probabilities])), next_outputs, jnp.ones(1), jnp.ones(1)
+  losses = mpo_agent.critic_losses
+  [loss] = once(
+    losses,
+    atoms,
+    jnp.log(jnp.array([probabilities])),
+    next_outputs,
+    jnp.ones(1),
+    jnp.ones(1),
   )
   # Half of it moves from 0 to 1; what goes from 2 to 3 is held at 2.
   expected = -(0.5 * np.log(0.3) + 0.5 * np.log(0.5))
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
-  [loss] = mpo_agent.critic_losses(
+  [loss] = once(
+    losses,
     atoms,
     jnp.log(jnp.array([probabilities])),
     next_outputs,
@@ -165,8 +178,7 @@ def test_each_target_is_copied_in_its_own_period():
 def test_updates_scan_to_the_same_numbers():
   update = mpo(SPEC, SMALL).update
   batches = jax.tree.map(lambda *leaves: np.stack(leaves), *map(random_batch, range(6)))
-  scan = jax.jit(lambda *given: jax.lax.scan(update, *given)[0])
-  scanned = scan.lower(initial(), batches).compile(QUICKLY)(initial(), batches)
+  scanned = once(lambda *given: jax.lax.scan(update, *given)[0], initial(), batches)
   leaves = zip(jax.tree.leaves(scanned), jax.tree.leaves(updated(6)[-1]), strict=True)
   for a, b in leaves:
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
@@ -252,13 +264,14 @@ def test_actions_are_within_bounds_and_vary_about_the_mean(tanh_mean):
   agent = mpo(SPEC, config)
   params = agent.parameters(initial())
   observation = np.zeros((64, 3), np.float32)
-  action, carry, extras = agent.policy(params, (), observation, jax.random.PRNGKey(1))
+  given = (params, (), observation, jax.random.PRNGKey(1))
+  action, carry, extras = once(agent.policy, *given)
   assert action.shape == (64, 2) and carry == extras == ()
   assert (action >= ACTION.minimum).all() and (action <= ACTION.maximum).all()
   # So wide a policy reaches both bounds, which are not beyond.
   np.testing.assert_array_equal(action.min(axis=0), ACTION.minimum)
   np.testing.assert_array_equal(action.max(axis=0), ACTION.maximum)
-  greedy, *_ = agent.evaluation_policy(params, (), observation, jax.random.PRNGKey(1))
+  greedy, *_ = once(agent.evaluation_policy, *given)
   # Before it learns, the mean is in the middle.
   np.testing.assert_allclose(greedy, np.tile([1, 5], (64, 1)), atol=1e-3)
 
