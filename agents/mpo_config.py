@@ -74,7 +74,7 @@ class MPOConfig:
   discount: float = 0.99
   torso: str = 'auto'
   policy_sizes: tuple[int, ...] = (64, 64)
-  critic_sizes: tuple[int, ...] = (128, 128)
+  critic_sizes: tuple[int, ...] = (64, 64)
   layer_norm: bool = True
   policy_learning_rate: float = 1e-3
   critic_learning_rate: float = 1e-3

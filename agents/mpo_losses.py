@@ -135,11 +135,11 @@ def policy_loss(
   rlax = import_rlax()
   per_dimension = duals.mean.ndim > 0
   actions, values = jax.lax.stop_gradient((actions, values))
-  weights, dual_loss = _e_step(values, duals.temperature, bounds.improvement)
-  metrics = {'temperature': positive(duals.temperature), 'kl_q': _kl_q(weights)}
+  weights, dual_loss = e_step(values, duals.temperature, bounds.improvement)
+  metrics = {'temperature': positive(duals.temperature), 'kl_q': kl_of_weights(weights)}
   if penalize:
     excess = jnp.linalg.norm(actions - jnp.clip(actions, -1, 1), axis=-1)
-    inward, penalty_loss = _e_step(-excess, duals.penalty_temperature, bounds.penalty)
+    inward, penalty_loss = e_step(-excess, duals.penalty_temperature, bounds.penalty)
     weights, dual_loss = weights + inward, dual_loss + penalty_loss
     metrics['out_of_bounds'] = jnp.mean(excess)
   fit = -jnp.mean(jnp.sum(weights * _log_probabilities(target, online, actions), 0))
@@ -161,7 +161,7 @@ def policy_loss(
   return fit + dual_loss + jnp.mean(kl_loss + multiplier_loss), metrics
 
 
-def _e_step(
+def e_step(
   values: chex.Array, temperature: chex.Array, bound: float
 ) -> tuple[chex.Array, chex.Array]:
   """The weights `[N, B]`, constants that sum up to 1, and the temperature's loss."""
@@ -184,7 +184,7 @@ def _log_probabilities(
   return total
 
 
-def _kl_q(weights: chex.Array) -> chex.Array:
+def kl_of_weights(weights: chex.Array) -> chex.Array:
   """How far the weights are from equal ones, in nats, `[]`."""
   count = weights.shape[0]
   return jnp.mean(jnp.sum(jax.scipy.special.xlogy(weights, count * weights), axis=0))
