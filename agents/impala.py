@@ -74,6 +74,7 @@ class IMPALAConfig:
     num_stacked: frames in an observation along its last axis, the newest last.
     torso: the kind of network below the heads, see `networks.torso`.
     hidden_sizes: of the torso's dense layers.
+    shared_torso: policy and value have one together; always so with an LSTM.
     lstm_size: of an LSTM between torso and heads; None for none.
     optimizer: 'adam' or 'rmsprop'.
     learning_rate: the optimizer's.
@@ -97,6 +98,7 @@ class IMPALAConfig:
   num_stacked: int = 1
   torso: str = 'auto'
   hidden_sizes: tuple[int, ...] = (64, 64)
+  shared_torso: bool = False
   lstm_size: int | None = None
   optimizer: str = 'adam'
   learning_rate: float = 2e-3
@@ -231,7 +233,8 @@ def impala(
   taken = networks.torso(
     'impala', spec.observation, config.torso, config.hidden_sizes, torso
   )
-  network = actor_critic(taken, categorical_head(num_actions), config.lstm_size)
+  head = categorical_head(num_actions)
+  network = actor_critic(taken, head, config.lstm_size, config.shared_torso)
   gradients_of = jax.grad(functools.partial(_loss, config, network), has_aux=True)
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
   optimizer = _optimizer(config)

@@ -45,7 +45,9 @@ def epochs(
     order = jnp.reshape(order, (num_minibatches, length // num_minibatches))
 
     def minibatch(state: T, some: jax.Array) -> tuple[T, Any]:
-      return step(state, jax.tree.map(lambda array: array[some], data))
+      return step(
+        state, jax.tree.map(lambda array: jnp.take(array, some, axis=0), data)
+      )
 
     return jax.lax.scan(minibatch, state, order)
 

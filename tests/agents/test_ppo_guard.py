@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from callsheet.agents.ppo import PPOConfig, ppo
@@ -18,8 +20,6 @@ def learn(spec, **changes):
     hidden_sizes=(16,),
     learning_rate=1e-2,
   )
-  import dataclasses
-
   return guard.learn(ppo(spec, dataclasses.replace(config, **changes)))
 
 
