@@ -30,7 +30,8 @@ class VectorEnvironment(Protocol):
   `dm_env.StepType`), `reward` and `discount` `[B]` float32, `observation` `[B, ...]`.
   FIRST has reward 0 and discount 1; LAST has discount 0 after a termination and 1 after
   a truncation; MID has 1, or 0 where nothing that follows shall count, as where a life
-  is lost in training. The step after an environment's LAST ignores its action and is FIRST.
+  is lost in training. The step after an environment's LAST ignores its action and is
+  FIRST.
   """
 
   @property
