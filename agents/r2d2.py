@@ -102,7 +102,7 @@ class R2D2Config:
   learning_rate: float = 1e-3
   adam_epsilon: float = 1e-5
   max_gradient_norm: float | None = 10.0
-  batch_size: int = 32
+  batch_size: int = 16
   target_update_period: int = 100
   samples_per_insert: float | None = 32.0
   min_replay_size: int = 200
