@@ -184,6 +184,8 @@ def _noisy_layers(
     # One draw for all layers, for each is slow to compile.
     noise = jax.random.normal(key, (int(ends[-1]),))
     noise = jnp.sign(noise) * jnp.sqrt(jnp.abs(noise))
+    # A gather is where XLA's fusions end: else each layer would draw all of it anew.
+    noise = jnp.take(noise, jnp.arange(ends[-1]))
     noises = iter(jnp.split(noise, ends[:-1]))
   streams = {}
   for name in sizes:

@@ -8,6 +8,7 @@ from callsheet.agents.dqn import DQNConfig, dqn
 from tests.agents import guard
 
 RAINBOW = {
+  'hidden_sizes': (),
   'dueling': True,
   'noisy': True,
   'epsilon': 0.0,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+from callsheet.agents import registry
 from tests.commands.conftest import refusal
 
 SPACES = {
@@ -22,6 +23,9 @@ SPACES = {
 class Room(gymnasium.Env):
   def __init__(self, space, render_mode=None):
     self.observation_space, self.action_space = space, spaces.Discrete(2)
+
+
+AGENTS = ', '.join(registry.names())
 
 
 @pytest.fixture(autouse=True)
@@ -38,10 +42,10 @@ def place(tmp_path, monkeypatch):
   ('argv', 'expected'),
   [
     ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, launch, eval, envs"),
-    ('run', 'expected one agent (dqn), got nothing; right is: callsheet run dqn '),
-    ('run --n_step=3', 'expected one agent (dqn), got nothing; right is: '),
-    ('run dqm', "no agent 'dqm'; did you mean 'dqn'? there are: dqn"),
-    ('run dqn extra', 'expected one agent (dqn), got dqn extra; right is: '),
+    ('run', f'expected one agent ({AGENTS}), got nothing; right is: callsheet run '),
+    ('run --n_step=3', f'expected one agent ({AGENTS}), got nothing; right is: '),
+    ('run dqm', f"no agent 'dqm'; did you mean 'dqn'? there are: {AGENTS}"),
+    ('run dqn extra', f'expected one agent ({AGENTS}), got dqn extra; right is: '),
     ('run dqn --backend=thread', "backend 'thread'; did you mean 'threads'? there "),
     ('run dqn --backend=moon', "no launch backend 'moon'; there are "),
     ('run dqn --env=CartPole-v9', "no environment 'CartPole-v9': did you mean "),
