@@ -11,17 +11,17 @@ from tests.agents import guard
 TOLERANCE = 0.3
 SMALL = {
   'hidden_sizes': (32,),
-  'batch_size': 16,
-  'min_replay_size': 32,
+  'batch_size': 64,
+  'min_replay_size': 64,
   'max_replay_size': 1000,
   'n_step': 1,
   'learning_rate': 1e-2,
-  'tau': 0.05,
+  'tau': 0.2,
 }
 AGENTS = {
   'sac': {'initial_temperature': 0.1, 'target_entropy': -3.0},
-  'td3': {'exploration': 0.3},
-  'ddpg': {'exploration': 0.3},
+  'td3': {'exploration': 0.5, 'smoothing': 0.1},
+  'ddpg': {'exploration': 0.5},
   'd4pg': {'v_min': -2.0, 'v_max': 2.0, 'num_atoms': 21, 'exploration': 0.6},
   'sac_discrete': {},
 }
