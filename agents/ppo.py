@@ -138,12 +138,11 @@ class PPOConfig:
         checks.number(self, name, 0, zero=False)
     if any(not isinstance(size, int) or size < 1 for size in self.hidden_sizes):
       checks.refuse(self, 'hidden_sizes', 'positive integers')
-    shuffled = self.batch_size
+    rows, what = self.batch_size, 'batch_size'
     if self.lstm_size is None:
-      shuffled *= self.rollout_length
-    if shuffled % self.num_minibatches:
-      what = 'rollout_length * batch_size' if self.lstm_size is None else 'batch_size'
-      checks.refuse(self, 'num_minibatches', f'a divisor of {what}, {shuffled}')
+      rows, what = rows * self.rollout_length, 'rollout_length * batch_size'
+    if rows % self.num_minibatches:
+      checks.refuse(self, 'num_minibatches', f'a divisor of {what}, {rows}')
 
 
 # Assembly.
@@ -207,10 +206,8 @@ def ppo(
     head = categorical_head(num_actions)
   else:
     action, head = spec.action, gaussian_head(bounds.size, config.initial_std)
-  shape, size = spec.observation.shape, config.lstm_size
-  taken = networks.torso(
-    'ppo', spec.observation, config.torso, config.hidden_sizes, torso
-  )
+  shape, size, sizes = spec.observation.shape, config.lstm_size, config.hidden_sizes
+  taken = networks.torso('ppo', spec.observation, config.torso, sizes, torso)
   network = actor_critic(taken, head, size, config.shared_torso)
   loss = functools.partial(
     clipped_loss,
@@ -260,8 +257,7 @@ def ppo(
     advantage = advantages(values, data, config.discount, config.trace_decay)
     target, params, valued = values[:, :-1] + advantage, state.params, state.values
     if config.normalize_values:
-      longest = _REMEMBERED * mask.size
-      valued = normalization.extend(valued, target, mask, longest)
+      valued = normalization.extend(valued, target, mask, _REMEMBERED * mask.size)
       value = normalization.popart(params['value'], state.values, valued)
       params = {**params, 'value': value}
     if config.normalize_advantages:
@@ -278,10 +274,8 @@ def ppo(
       target=normalization.normalize(valued, target),
       mask=mask,
     )
-    if size is None:
-      rollouts = single_steps(rollouts)
     state = state._replace(params=params, observations=seen, values=valued)
-    return state, rollouts
+    return state, single_steps(rollouts) if size is None else rollouts
 
   def update(state: PPOState, batch: Batch) -> tuple[PPOState, Metrics]:
     def step(learnt: _Learnt, minibatch: Rollouts) -> tuple[_Learnt, Metrics]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -95,7 +96,8 @@ class Actor:
       self._policy = LocalPolicy(
         agent,
         learner,
-        update_period=update_period,
+        # Not in the midst of a block, which is to be of one policy.
+        update_period=math.inf if agent.on_policy else update_period,
         seed=seed,
         num_environments=self._environment.num_environments,
       )

@@ -76,3 +76,13 @@ def play(agent, params, *, num_batches=1, seed=0):
     batches.append(jax.tree.map(lambda leaf: leaf[0], sample.batch))
   replay.close()
   return batches
+
+
+def moved(params):
+  """Parameters far from where they began, where all actions are about as likely."""
+  return jax.tree.map(
+    lambda leaf: (
+      leaf + 0.3 * np.sin(np.arange(leaf.size, dtype='f4')).reshape(leaf.shape)
+    ),
+    params,
+  )
