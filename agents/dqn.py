@@ -54,6 +54,7 @@ from callsheet.agents.base import (
   Sampling,
 )
 from callsheet.agents.dqn_config import DQNConfig, RainbowConfig
+from callsheet.agents.exploration import epsilon_greedy, epsilon_ladder
 from callsheet.agents.networks import Torso
 from callsheet.agents.q_losses import (
   QLosses,
@@ -70,7 +71,6 @@ __all__ = [
   'DQNState',
   'RainbowConfig',
   'dqn',
-  'epsilon_ladder',
   'importance_weights',
   'rainbow',
 ]
@@ -124,13 +124,6 @@ def _loss(
 # Exploration.
 
 
-def epsilon_ladder(config: DQNConfig, num_environments: int) -> chex.Array:
-  """The epsilon of each environment, `[B]` float32, largest first (Ape-X)."""
-  count = num_environments
-  rungs = np.linspace(0, 1, count) if count > 1 else np.array([0.5])
-  return jnp.asarray(config.epsilon ** (1 + rungs * config.epsilon_alpha), jnp.float32)
-
-
 def _noisy_values(
   config: DQNConfig,
   network: QNetwork,
@@ -145,16 +138,6 @@ def _noisy_values(
     return network.values(params, key, alone, config.num_policy_samples).q[0]
 
   return jax.vmap(of_one)(jax.random.split(key, observation.shape[0]), observation)
-
-
-def _epsilon_greedy(
-  q_values: chex.Array, epsilon: chex.Array, key: chex.PRNGKey
-) -> chex.Array:
-  explore_key, action_key = jax.random.split(key)
-  greedy = jnp.argmax(q_values, axis=-1).astype(jnp.int32)
-  random = jax.random.randint(action_key, greedy.shape, 0, q_values.shape[-1])
-  explore = jax.random.uniform(explore_key, greedy.shape) < epsilon
-  return jnp.where(explore, random, greedy)
 
 
 # Assembly.
@@ -269,14 +252,14 @@ def _agent(
       q = _noisy_values(config, network, params, noise, observation)
     else:
       q = network.values(params, None, observation, 1).q
-    return _epsilon_greedy(q, carry, key), carry, ()
+    return epsilon_greedy(q, carry, key), carry, ()
 
   def evaluation_policy(
     params: Params, carry: chex.Array, observation: chex.Array, key: chex.PRNGKey
   ) -> tuple[chex.Array, chex.Array, tuple[()]]:
     q = network.values(params, None, observation, config.num_policy_samples).q
     epsilon = jnp.full(q.shape[:1], config.evaluation_epsilon)
-    return _epsilon_greedy(q, epsilon, key), carry, ()
+    return epsilon_greedy(q, epsilon, key), carry, ()
 
   counted = EnvironmentSpec(
     spec.observation, specs.DiscreteArray(num_actions, np.int32)
@@ -299,7 +282,9 @@ def _agent(
     parameters=lambda state: state.params,
     policy=policy,
     evaluation_policy=evaluation_policy,
-    initial_carry=functools.partial(epsilon_ladder, config),
+    initial_carry=functools.partial(
+      epsilon_ladder, config.epsilon, config.epsilon_alpha
+    ),
     writes=writes,
     samples=Sampling(TABLE, config.batch_size),
     tables=(table,),

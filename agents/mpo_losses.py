@@ -14,15 +14,14 @@ https://arxiv.org/abs/2005.07513.
 
 from __future__ import annotations
 
-import importlib
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 
 from callsheet.agents.base import Metrics
-from callsheet.agents.rlax_import import import_rlax
+from callsheet.agents.rlax_import import import_distrax, import_rlax
 
 
 class Gaussian(NamedTuple):
@@ -97,7 +96,7 @@ def decoupled_kls(
   Returns:
     Of the mean, and of the standard deviation.
   """
-  normal = _distrax().Normal
+  normal = import_distrax().Normal
   base = normal(*target)
   kls = (
     base.kl_divergence(normal(online.mean, target.stddev)),
@@ -177,7 +176,7 @@ def _log_probabilities(
   target: Gaussian, online: Gaussian, actions: chex.Array
 ) -> chex.Array:
   """`[N, B]`: mean and standard deviation each learn beside the target's other."""
-  diagonal = _distrax().MultivariateNormalDiag
+  diagonal = import_distrax().MultivariateNormalDiag
   of_mean = diagonal(online.mean, target.stddev).log_prob(actions)
   of_stddev = diagonal(target.mean, online.stddev).log_prob(actions)
   total: chex.Array = of_mean + of_stddev
@@ -188,8 +187,3 @@ def kl_of_weights(weights: chex.Array) -> chex.Array:
   """How far the weights are from equal ones, in nats, `[]`."""
   count = weights.shape[0]
   return jnp.mean(jnp.sum(jax.scipy.special.xlogy(weights, count * weights), axis=0))
-
-
-def _distrax() -> Any:
-  import_rlax()
-  return importlib.import_module('distrax')

@@ -94,14 +94,14 @@ def learn(
   Args:
     agent: made for `DISCRETE` or `CONTINUOUS`, with a small `min_replay_size`.
     updates: so many; as many blocks are played, and those before the first.
-    seed: of everything that is random but the replay's draws.
+    seed: of everything that is random.
     num_environments: B.
     block_length: T of a block, the experience between two updates.
     problem: `spec -> dm_env.Environment`.
   """
   make_environment = make_dm_env(lambda seed: problem(agent.spec))
   environment = make_environment(num_environments, seed)
-  replay = NativeReplay([_unlimited(table) for table in agent.tables])
+  replay = NativeReplay([_unlimited(table) for table in agent.tables], seed=seed)
   state, key = jax.jit(agent.init)(jax.random.PRNGKey(seed)), jax.random.PRNGKey(~seed)
   act, update, writer = jit_acting(agent), jax.jit(agent.update), make_writer(agent)
   carry = agent.initial_carry(num_environments)

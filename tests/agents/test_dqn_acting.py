@@ -9,18 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from callsheet.agents.dqn import DQNConfig, epsilon_ladder
+from callsheet.agents.exploration import epsilon_ladder
 from tests.agents.small_dqn import by_hand
 
 
 def test_the_ladder_is_that_of_ape_x():
-  ladder = epsilon_ladder(DQNConfig(epsilon=0.4, epsilon_alpha=7.0), 8)
+  ladder = epsilon_ladder(0.4, 7.0, 8)
   np.testing.assert_allclose(
     ladder, [0.4 ** (1 + i / 7 * 7) for i in range(8)], rtol=1e-5
   )
-  alone = epsilon_ladder(DQNConfig(epsilon=0.4, epsilon_alpha=7.0), 1)
+  alone = epsilon_ladder(0.4, 7.0, 1)
   np.testing.assert_allclose(alone, [0.4**4.5], rtol=1e-5)
-  level = epsilon_ladder(DQNConfig(epsilon=0.1, epsilon_alpha=0.0), 3)
+  level = epsilon_ladder(0.1, 0.0, 3)
   np.testing.assert_allclose(level, [0.1] * 3, rtol=1e-5)
 
 
