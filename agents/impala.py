@@ -58,7 +58,7 @@ _OPTIMIZERS = ('adam', 'rmsprop')
 
 @dataclass(frozen=True)
 class IMPALAConfig:
-  """What can be chosen; the defaults solve CartPole-v1.
+  """What can be chosen; the defaults are for small problems with vector observations.
 
   Attributes:
     unroll_length: L, steps of a rollout.
