@@ -29,6 +29,15 @@ _AGENTS = {
   ),
   'td3': ('callsheet.agents.td3', 'td3', 'TD3Config'),
 }
+  'bc': ('callsheet.agents.bc', 'bc', 'BCConfig'),
+  'cql': ('callsheet.agents.cql', 'cql', 'CQLConfig'),
+  'crr': ('callsheet.agents.crr', 'crr', 'CRRConfig'),
+  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
+  'iql': ('callsheet.agents.iql', 'iql', 'IQLConfig'),
+  'td3_bc': ('callsheet.agents.td3_bc', 'td3_bc', 'TD3BCConfig'),
+}
+# Those that learn from a dataset alone.
+_OFFLINE = frozenset({'bc', 'cql', 'crr', 'iql', 'td3_bc'})
 
 
 class Entry(NamedTuple):
@@ -41,6 +50,11 @@ class Entry(NamedTuple):
 def names() -> tuple[str, ...]:
   """Every name that `find` knows."""
   return tuple(sorted(_AGENTS))
+
+
+def is_offline(name: str) -> bool:
+  """Whether an agent learns from a dataset, and nobody acts but to evaluate."""
+  return name in _OFFLINE
 
 
 def find(name: str) -> Entry:
