@@ -94,9 +94,3 @@ def num_actions(agent: str, spec: EnvironmentSpec) -> int:
 def describe(spec: specs.Array) -> str:
   """Kind, shape and dtype in a few words: bounds can fill pages."""
   return f'{type(spec).__name__}(shape={spec.shape}, dtype={spec.dtype})'
-
-
-def sizes(config: Any, name: str) -> None:
-  """Refuses anything but positive integers."""
-  if any(not isinstance(size, int) or size < 1 for size in getattr(config, name)):
-    refuse(config, name, 'positive integers')

@@ -12,11 +12,15 @@ from callsheet.errors import UsageError
 
 # Name: module, function, config.
 _AGENTS = {
+  'bc': ('callsheet.agents.bc', 'bc', 'BCConfig'),
+  'cql': ('callsheet.agents.cql', 'cql', 'CQLConfig'),
+  'crr': ('callsheet.agents.crr', 'crr', 'CRRConfig'),
   'd4pg': ('callsheet.agents.d4pg', 'd4pg', 'D4PGConfig'),
   'ddpg': ('callsheet.agents.td3', 'ddpg', 'DDPGConfig'),
   'dmpo': ('callsheet.agents.mpo', 'dmpo', 'DMPOConfig'),
   'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
   'impala': ('callsheet.agents.impala', 'impala', 'IMPALAConfig'),
+  'iql': ('callsheet.agents.iql', 'iql', 'IQLConfig'),
   'mpo': ('callsheet.agents.mpo', 'mpo', 'MPOConfig'),
   'ppo': ('callsheet.agents.ppo', 'ppo', 'PPOConfig'),
   'r2d2': ('callsheet.agents.r2d2', 'r2d2', 'R2D2Config'),
