@@ -1,4 +1,4 @@
-"""From a run's replay, kept, to one that learns from it, in both local backends."""
+"""From a run's replay, kept, to a run that learns from it; and what is refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.commands.conftest import Shell, refusal
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SMALL = ('--target_return=1e9', '--num_episodes=2', '--hidden_sizes=8,8')
 PNG = b'\x89PNG'
@@ -34,12 +34,11 @@ def rows(run):
   return [json.loads(line) for line in (run / 'metrics.jsonl').read_text().splitlines()]
 
 
-@pytest.mark.parametrize('backend', ['processes', 'threads'])
-def test_a_run_and_one_that_learns_from_it(shell: Shell, backend: str):
+def test_a_run_and_one_that_learns_from_it(shell: Shell):
   code, out, err = shell.run(
     'run',
     'dqn',
-    f'--backend={backend}',
+    '--backend=processes',
     '--replay_checkpoint',
     '--name=online',
     '--max_actor_steps=2000',
@@ -49,7 +48,7 @@ def test_a_run_and_one_that_learns_from_it(shell: Shell, backend: str):
   code, out, err = shell.run(
     'run',
     'bc',
-    f'--backend={backend}',
+    '--backend=threads',
     '--dataset=runs/online',
     '--name=offline',
     '--max_learner_steps=400',
@@ -60,7 +59,7 @@ def test_a_run_and_one_that_learns_from_it(shell: Shell, backend: str):
   run = shell.place / 'runs' / 'offline'
   first = out.splitlines()[0]
   found = re.fullmatch(
-    rf'bc on CartPole-v1, seed 0, as {backend}, ([\d,]+) transitions of runs/online: '
+    r'bc on CartPole-v1, seed 0, as threads, ([\d,]+) transitions of runs/online: '
     r'runs/offline',
     first,
   )
@@ -75,9 +74,6 @@ def test_a_run_and_one_that_learns_from_it(shell: Shell, backend: str):
   config = json.loads((run / 'config.json').read_text())
   assert config['flags']['dataset'] == 'runs/online'
   assert 'num_actors' not in config['flags']
-  code, out, err = shell.run('eval', 'runs/offline', '--num_episodes=3')
-  assert (code, err) == (0, '')
-  assert re.match(r'bc on CartPole-v1: mean return \d.* over 3 episodes \(std', out)
 
 
 def test_statistics_of_a_file_are_in_the_config_and_it_plays(shell: Shell):
@@ -86,7 +82,7 @@ def test_statistics_of_a_file_are_in_the_config_and_it_plays(shell: Shell):
     'run',
     'td3_bc',
     '--env=Pendulum-v1',
-    '--backend=threads',
+    '--backend=processes',
     '--dataset=data.npz',
     '--name=mine',
     '--max_learner_steps=64',
@@ -138,7 +134,7 @@ def place(tmp_path, monkeypatch):
     ),
     (
       'run td3_bc --env=CartPole-v1 --dataset=data.npz',
-      'td3_bc: the action is DiscreteArray(shape=(), dtype=int32), expected a vector o',
+      'CartPole-v1: td3_bc: the action is DiscreteArray(shape=(), dtype=int32), expecte',
     ),
     (
       'run dqn --replay=reverb --replay_checkpoint',
