@@ -10,6 +10,11 @@ from callsheet.agents.base import Batch
 from tests.agents import guard
 
 
+def compiled(function):
+  """Jitted with the least effort: what is small needn't be fast."""
+  return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
+
+
 def dataset(spec, count=2000, gamma=0.99, seed=0):
   """Transitions `[count, ...]` of a uniformly random policy."""
   generator = np.random.default_rng(seed)
@@ -44,12 +49,12 @@ def batches(agent, columns, count, seed=0):
 def learn(agent, updates=300, seed=0, columns=None):
   """What comes of so many updates, see `guard.Learnt`: all in one scan."""
   columns = dataset(agent.spec, seed=seed) if columns is None else columns
-  state = jax.jit(agent.init)(jax.random.PRNGKey(seed))
-  run = jax.jit(lambda state, stacked: jax.lax.scan(agent.update, state, stacked))
+  state = compiled(agent.init)(jax.random.PRNGKey(seed))
+  run = compiled(lambda state, stacked: jax.lax.scan(agent.update, state, stacked))
   state, metrics = run(state, batches(agent, columns, updates, seed))
   environment = guard.make_dm_env(lambda seed: guard.TwoStates(agent.spec))(8, seed)
   return guard.Learnt(
     {name: np.asarray(values) for name, values in metrics.items()},
-    guard._greedy_return(agent, state, environment),
+    guard.greedy_return(agent, state, environment),
     state,
   )

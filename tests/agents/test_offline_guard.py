@@ -51,7 +51,9 @@ def test_bc_clones_discrete_behaviour():
   assert learnt.greedy_return == 1.0
   states = np.repeat(np.eye(2, dtype=np.float32), 1000, axis=0)
   params = agent.parameters(learnt.state)
-  action, _, _ = jax.jit(agent.policy)(params, (), states, jax.random.PRNGKey(0))
+  action, _, _ = offline_guard.compiled(agent.policy)(
+    params, (), states, jax.random.PRNGKey(0)
+  )
   shares = np.asarray(action).reshape(2, 1000).mean(axis=1)
   # 0.25 and 0, with five deviations of a thousand draws and what is still to learn.
   np.testing.assert_allclose(shares, [0.25, 0], atol=0.1)
@@ -69,6 +71,6 @@ def test_bc_clones_continuous_behaviour():
   params, key = agent.parameters(learnt.state), jax.random.PRNGKey(0)
   action, _, _ = agent.evaluation_policy(params, (), states[::1000], key)
   np.testing.assert_allclose(action, [[-1.0], [1.5]], atol=0.1)
-  drawn, _, _ = jax.jit(agent.policy)(params, (), states, key)
+  drawn, _, _ = offline_guard.compiled(agent.policy)(params, (), states, key)
   spread = np.asarray(drawn).reshape(2, 1000).std(axis=1)
   np.testing.assert_allclose(spread, 0.2, atol=0.06)

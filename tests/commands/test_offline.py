@@ -134,7 +134,7 @@ def place(tmp_path, monkeypatch):
     ),
     (
       'run td3_bc --env=CartPole-v1 --dataset=data.npz',
-      'CartPole-v1: td3_bc: the action is DiscreteArray(shape=(), dtype=int32), expecte',
+      'CartPole-v1: td3_bc: the action is DiscreteArray(shape=(), dtype=int32), expect',
     ),
     (
       'run dqn --replay=reverb --replay_checkpoint',
