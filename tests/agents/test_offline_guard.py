@@ -65,7 +65,7 @@ def test_bc_clones_continuous_behaviour():
   noise = 0.2 * np.random.default_rng(0).normal(size=columns['action'].shape)
   columns['action'] = (np.where(first, -1.0, 1.5) + noise).astype(np.float32)
   agent = make('bc', guard.CONTINUOUS)
-  learnt = offline_guard.learn(agent, columns=columns)
+  learnt = offline_guard.learn(agent, updates=1000, columns=columns)
   assert learnt.falls()
   states = np.repeat(np.eye(2, dtype=np.float32), 1000, axis=0)
   params, key = agent.parameters(learnt.state), jax.random.PRNGKey(0)
