@@ -32,12 +32,6 @@ _AGENTS = {
     'DiscreteSACConfig',
   ),
   'td3': ('callsheet.agents.td3', 'td3', 'TD3Config'),
-}
-  'bc': ('callsheet.agents.bc', 'bc', 'BCConfig'),
-  'cql': ('callsheet.agents.cql', 'cql', 'CQLConfig'),
-  'crr': ('callsheet.agents.crr', 'crr', 'CRRConfig'),
-  'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
-  'iql': ('callsheet.agents.iql', 'iql', 'IQLConfig'),
   'td3_bc': ('callsheet.agents.td3_bc', 'td3_bc', 'TD3BCConfig'),
 }
 # Those that learn from a dataset alone.
