@@ -22,6 +22,10 @@ SPEC = EnvironmentSpec(
 )
 DISCRETE = EnvironmentSpec(SPEC.observation, specs.DiscreteArray(4, np.int32))
 GAMMA = 0.9
+# What Minari would miss.
+ABOUT = dict.fromkeys(
+  ('algorithm_name', 'author', 'author_email', 'code_permalink', 'description'), 'test'
+)
 # Of each episode its steps, and whether it terminated or was cut off.
 EPISODES = ((3, True), (2, False), (4, True))
 
@@ -137,11 +141,7 @@ def as_minari(place, made, spec, monkeypatch):
     buffer=buffers,
     observation_space=spaces.Box(-np.inf, np.inf, (3,), np.float32),
     action_space=spaces.Discrete(4) if discrete else spaces.Box(-2, 2, (1,)),
-    algorithm_name='test',
-    author='test',
-    author_email='test@example.org',
-    code_permalink='https://example.org',
-    description='test',
+    **ABOUT,
   )
   return 'minari:callsheet/test-v0'
 
@@ -344,11 +344,7 @@ def test_observations_of_minari_in_a_dictionary(tmp_path, monkeypatch):
     buffer=[buffer],
     observation_space=spaces.Dict({'a': spaces.Box(-1, 1, (2,))}),
     action_space=gymnasium.spaces.Box(-2, 2, (1,)),
-    algorithm_name='test',
-    author='test',
-    author_email='test@example.org',
-    code_permalink='https://example.org',
-    description='test',
+    **ABOUT,
   )
   with pytest.raises(UsageError, match='its observations are of type dict, expected o'):
     datasets.load('minari:dict-v0', SPEC, GAMMA)
