@@ -12,11 +12,15 @@ from callsheet.errors import UsageError
 
 # Name: module, function, config.
 _AGENTS = {
+  'bc': ('callsheet.agents.bc', 'bc', 'BCConfig'),
+  'cql': ('callsheet.agents.cql', 'cql', 'CQLConfig'),
+  'crr': ('callsheet.agents.crr', 'crr', 'CRRConfig'),
   'd4pg': ('callsheet.agents.d4pg', 'd4pg', 'D4PGConfig'),
   'ddpg': ('callsheet.agents.td3', 'ddpg', 'DDPGConfig'),
   'dmpo': ('callsheet.agents.mpo', 'dmpo', 'DMPOConfig'),
   'dqn': ('callsheet.agents.dqn', 'dqn', 'DQNConfig'),
   'impala': ('callsheet.agents.impala', 'impala', 'IMPALAConfig'),
+  'iql': ('callsheet.agents.iql', 'iql', 'IQLConfig'),
   'mpo': ('callsheet.agents.mpo', 'mpo', 'MPOConfig'),
   'ppo': ('callsheet.agents.ppo', 'ppo', 'PPOConfig'),
   'r2d2': ('callsheet.agents.r2d2', 'r2d2', 'R2D2Config'),
@@ -28,7 +32,10 @@ _AGENTS = {
     'DiscreteSACConfig',
   ),
   'td3': ('callsheet.agents.td3', 'td3', 'TD3Config'),
+  'td3_bc': ('callsheet.agents.td3_bc', 'td3_bc', 'TD3BCConfig'),
 }
+# Those that learn from a dataset alone.
+_OFFLINE = frozenset({'bc', 'cql', 'crr', 'iql', 'td3_bc'})
 
 
 class Entry(NamedTuple):
@@ -41,6 +48,11 @@ class Entry(NamedTuple):
 def names() -> tuple[str, ...]:
   """Every name that `find` knows."""
   return tuple(sorted(_AGENTS))
+
+
+def is_offline(name: str) -> bool:
+  """Whether an agent learns from a dataset, and nobody acts but to evaluate."""
+  return name in _OFFLINE
 
 
 def find(name: str) -> Entry:

@@ -27,14 +27,15 @@ class Evaluator:
     agent: whose evaluation policy it plays.
     make_environment: makes its environments.
     learner: gives the parameters.
-    counter: its `actor_steps` are the budget.
-    recorder: gets `return` (the mean), `best_return` and the `actor_steps` so far.
+    counter: its `actor_steps` and `learner_steps` are what budgets are of.
+    recorder: gets `return` (the mean), `best_return` and both counts so far.
     seed: of environments and policy.
     num_episodes: played at once, each in an environment of its own.
     target_return: `run` returns once the mean return is at least this, and again over
       as many fresh episodes of the same parameters.
     max_actor_steps: once so many are spent, `run` evaluates the newest parameters, if
       it hasn't yet, and returns.
+    max_learner_steps: likewise; offline there is no actor.
     policy_directory: the best parameters are saved there, those that reach the target
       last of all; None saves nothing.
     period: seconds from the end of one evaluation to the next.
@@ -52,6 +53,7 @@ class Evaluator:
     num_episodes: int = 20,
     target_return: float | None = None,
     max_actor_steps: int | None = None,
+    max_learner_steps: int | None = None,
     policy_directory: str | None = None,
     period: float = 0.3,
   ) -> None:
@@ -61,7 +63,10 @@ class Evaluator:
     self._variables = VariableClient(learner, period=0.0)
     self._key = jax.random.PRNGKey(seed)
     self._target_return = target_return
-    self._max_actor_steps = max_actor_steps
+    self._budgets = {
+      'actor_steps': max_actor_steps,
+      'learner_steps': max_learner_steps,
+    }
     self._policy_directory = policy_directory
     self._period = period
     self._best, self._evaluated = -np.inf, -1
@@ -79,20 +84,25 @@ class Evaluator:
       whether the target or the budget is reached.
     """
     # Counted before the parameters are asked for, which are no older than that.
-    steps = self._counter.counts().get('actor_steps', 0)
+    counts = self._counter.counts()
+    steps = {name: counts.get(name, 0) for name in self._budgets}
     params = self._variables.refresh()
     reached = False
     if self._variables.version != self._evaluated:
       self._evaluated = self._variables.version
       reached = self._evaluate(params, steps, stop)
-    spent = self._max_actor_steps is not None and steps >= self._max_actor_steps
-    return reached or spent
+    return reached or any(
+      budget is not None and steps[name] >= budget
+      for name, budget in self._budgets.items()
+    )
 
   def close(self) -> None:
     """Closes the environments."""
     self._environment.close()
 
-  def _evaluate(self, params: Params, steps: int, stop: threading.Event) -> bool:
+  def _evaluate(
+    self, params: Params, steps: dict[str, int], stop: threading.Event
+  ) -> bool:
     returns = self._play(params, stop)
     reached = self._reaches(returns)
     if reached:
@@ -108,7 +118,7 @@ class Evaluator:
       if self._policy_directory is not None:
         checkpoints.save(self._policy_directory, params)
     self._recorder.record(
-      'evaluator', {'return': mean, 'best_return': self._best, 'actor_steps': steps}
+      'evaluator', {'return': mean, 'best_return': self._best, **steps}
     )
     return reached
 

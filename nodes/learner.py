@@ -19,7 +19,7 @@ from callsheet.nodes.agreeing import agreement
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.prefetching import Placed, Prefetch
 from callsheet.nodes.recorder import Recorder
-from callsheet.nodes.replay import Replay, Sample
+from callsheet.nodes.replay import Replay, Sample, Sampled
 from callsheet.nodes.sharded_replay import joined
 from callsheet.nodes.sharding import placement
 from callsheet.nodes.variables import Parameters
@@ -38,7 +38,7 @@ class Learner:
 
   Args:
     agent: what is trained.
-    replay: where its batches come from.
+    replay: where its batches come from; a dataset offline.
     counter: counts `learner_steps`.
     recorder: gets the metrics of the newest dispatch, the mean of its updates.
     seed: of the initial parameters.
@@ -58,7 +58,7 @@ class Learner:
   def __init__(
     self,
     agent: Agent,
-    replay: Replay | Sequence[Replay],
+    replay: Sampled | Sequence[Replay],
     counter: Counter,
     recorder: Recorder,
     *,

@@ -117,10 +117,21 @@ class Checkpoints:
         shutil.rmtree(aside, ignore_errors=True)
 
   def newest_whole(self, tables: Mapping[str, Table]) -> Found | None:
-    """The latest checkpoint that is as it was written; None if there is none at all.
+    """The same as `newest`, if it was written by these tables.
 
     Raises:
       UsageError: it was written by other tables, or each one there is damaged.
+    """
+    found = self.newest()
+    if found is not None:
+      replay_folders.check_tables(found.place, found.manifest['tables'], tables)
+    return found
+
+  def newest(self) -> Found | None:
+    """The latest checkpoint that is as it was written; None if there is none at all.
+
+    Raises:
+      UsageError: each one there is damaged.
     """
     present = replay_folders.numbered(self._directory)
     for checkpoint in reversed(present):
@@ -133,7 +144,6 @@ class Checkpoints:
           error,
         )
         continue
-      replay_folders.check_tables(checkpoint, manifest['tables'], tables)
       return Found(checkpoint, manifest, checkpoint == present[-1])
     if present:
       raise UsageError(

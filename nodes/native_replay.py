@@ -40,6 +40,7 @@ class NativeReplay:
     keep_checkpoints: int = 2,
     columns_directory: str | Mapping[str, str] | None = None,
     seed: int | None = None,
+    checkpoint_at_close: bool = False,
   ) -> None:
     """Makes the tables.
 
@@ -54,6 +55,8 @@ class NativeReplay:
         always in memory. The files there have no names: nothing is left of them.
       seed: of its draws, which are the same if the calls are; None for another one
         each time.
+      checkpoint_at_close: whether `close` writes a last checkpoint, such as for
+        learning offline from it.
 
     Raises:
       UsageError: a table can't work or doesn't fit into memory or on its disk, the
@@ -64,6 +67,9 @@ class NativeReplay:
       raise UsageError(f'keep_checkpoints is at least 1, came {keep_checkpoints}')
     if restore and checkpoint_directory is None:
       raise UsageError('restore=True needs the checkpoint_directory to restore from')
+    if checkpoint_at_close and checkpoint_directory is None:
+      raise UsageError('checkpoint_at_close=True needs a checkpoint_directory')
+    self._checkpoint_at_close = checkpoint_at_close
     self._checkpoints = found = None
     if checkpoint_directory is not None:
       self._checkpoints = Checkpoints(Path(checkpoint_directory), keep_checkpoints)
@@ -192,7 +198,18 @@ class NativeReplay:
     }
 
   def close(self) -> None:
-    """Ends waiting callers with CallCancelled; lets go of the tables. Idempotent."""
+    """Ends waiting callers with CallCancelled; lets go of the tables. Idempotent.
+
+    Raises:
+      UsageError: the last checkpoint, if there shall be one, can't be written.
+    """
+    try:
+      if self._checkpoint_at_close and not self._stopping.is_set():
+        self.checkpoint()
+    finally:
+      self._let_go()
+
+  def _let_go(self) -> None:
     self._stopping.set()
     for table in self._guarded.values():
       table.stop()

@@ -120,6 +120,10 @@ class StepRing:
     """Fills the rows of `part` with items `[N]`."""
     step_items.fill(self._steps, self._stored.views, items, into, part)
 
+  def shown(self, items: Rows) -> NDArray[np.int64]:
+    """The rows `[N, L + 1]` that sequences `[N]` show."""
+    return step_items.sequence_rows(self._steps, self._stored.views, items)
+
   def restore(self, keys: Keys, items: Rows) -> None:
     """Registers items `[N]`, when both they and the steps are restored."""
     start = items['start'].astype(np.int64)

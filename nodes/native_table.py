@@ -219,6 +219,19 @@ class NativeTable:
       for name, column in self._columns.items()
     }
 
+  def items(self) -> Rows:
+    """All items `[N, ...]`, the oldest first, as they would be drawn."""
+    slots = self._live()
+    columns = self._new_columns(len(slots))
+    self._gather(slots, columns, slice(0, len(slots)))
+    return columns
+
+  def rows_shown(self) -> NDArray[np.int64]:
+    """The rows of steps, `[N, L + 1]`, that sequences show, the oldest item first."""
+    if self.ring is None:
+      raise AssertionError(f'{self.declared.name!r} is not fed with time steps')
+    return self.ring.shown(self.rows(self._live()))
+
   def restore(
     self, arrays: Mapping[str, NDArray[np.generic]], counters: Mapping[str, float]
   ) -> None:
@@ -237,9 +250,11 @@ class NativeTable:
   def end_restore(self) -> None:
     """To be called when the storages are restored as well."""
     if self.ring is not None:
-      keys = self._places.live()
-      slots = (keys % np.uint64(self.declared.max_size)).astype(np.int64)
-      self.ring.restore(keys, self.rows(slots))
+      self.ring.restore(self._places.live(), self.rows(self._live()))
+
+  def _live(self) -> Slots:
+    keys = self._places.live()
+    return (keys % np.uint64(self.declared.max_size)).astype(np.int64)
 
   def _store(
     self, slots: Slots, block: Block, rows: slice | Slots, values: Floats | float

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from callsheet.agents.base import Batch, Sampling
 from callsheet.calls import call_async
-from callsheet.nodes.replay import Replay, Sample
+from callsheet.nodes.replay import Sample, Sampled
 
 
 class Placed(NamedTuple):
@@ -40,7 +40,7 @@ class Prefetch:
 
   def __init__(
     self,
-    replay: Replay,
+    replay: Sampled,
     samples: Sampling,
     sizes: Iterable[int],
     ahead: int,

@@ -13,7 +13,7 @@ from typing import Any
 from callsheet.errors import ConnectionLost, Unavailable
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.metrics import MetricsFiles, Rates, Row
-from callsheet.nodes.replay import Replay
+from callsheet.nodes.replay import Replay, Sampled
 from callsheet.nodes.sharded_replay import joined
 
 # In every row, from the first on; a count of another name once it was added to.
@@ -54,7 +54,7 @@ class Recorder:
     self,
     directory: str | None,
     counter: Counter,
-    replay: Replay | Sequence[Replay],
+    replay: Sampled | Sequence[Replay],
     period: float = 1.0,
   ) -> None:
     self._counter, self._replay, self._period = counter, joined(replay), period

@@ -32,7 +32,58 @@ class Sample(NamedTuple):
   keys: NDArray[np.uint64]
 
 
-class Replay(Protocol):
+class Sampled(Protocol):
+  """What a learner and a recorder see: of a replay, or of a dataset."""
+
+  @blocking
+  def sample(
+    self,
+    table: str,
+    batch_size: int,
+    num_batches: int = 1,
+    timeout: float | None = None,
+  ) -> Sample:
+    """Draws K = `num_batches` times B = `batch_size` items, with replacement.
+
+    Waits, item by item, while the limiter holds learners back.
+
+    Args:
+      table: its name.
+      batch_size: B.
+      num_batches: K.
+      timeout: seconds that it waits in all; 0 doesn't wait, None waits as long as it
+        takes.
+
+    Raises:
+      ValueError: no such table, or a size below 1.
+      ReplayTimeout: the time is up. What was drawn by then is lost to the caller; the
+        limiter and `max_times_sampled` have counted it, and `done` says how many.
+      CallCancelled: the replay stops.
+    """
+    ...
+
+  def update_priorities(
+    self, table: str, keys: NDArray[np.uint64], priorities: NDArray[np.floating[Any]]
+  ) -> None:
+    """Sets the priorities of items; those that have left the table are passed over.
+
+    Args:
+      table: its name.
+      keys: uint64 of any shape, as `sample` gave them; of a key that comes twice the
+        last priority holds.
+      priorities: of the same shape, at least 0.
+
+    Raises:
+      ValueError: no such table, or keys and priorities that don't fit.
+    """
+    ...
+
+  def statistics(self) -> Mapping[str, TableStatistics]:
+    """How each table stands, by name."""
+    ...
+
+
+class Replay(Sampled, Protocol):
   """What actors and learners see of a replay, whatever the engine."""
 
   @blocking
@@ -102,57 +153,10 @@ class Replay(Protocol):
     """
     ...
 
-  @blocking
-  def sample(
-    self,
-    table: str,
-    batch_size: int,
-    num_batches: int = 1,
-    timeout: float | None = None,
-  ) -> Sample:
-    """Draws K = `num_batches` times B = `batch_size` items, with replacement.
-
-    Waits, item by item, while the limiter holds learners back.
-
-    Args:
-      table: its name.
-      batch_size: B.
-      num_batches: K.
-      timeout: seconds that it waits in all; 0 doesn't wait, None waits as long as it
-        takes.
-
-    Raises:
-      ValueError: no such table, or a size below 1.
-      ReplayTimeout: the time is up. What was drawn by then is lost to the caller; the
-        limiter and `max_times_sampled` have counted it, and `done` says how many.
-      CallCancelled: the replay stops.
-    """
-    ...
-
-  def update_priorities(
-    self, table: str, keys: NDArray[np.uint64], priorities: NDArray[np.floating[Any]]
-  ) -> None:
-    """Sets the priorities of items; those that have left the table are passed over.
-
-    Args:
-      table: its name.
-      keys: uint64 of any shape, as `sample` gave them; of a key that comes twice the
-        last priority holds.
-      priorities: of the same shape, at least 0.
-
-    Raises:
-      ValueError: no such table, or keys and priorities that don't fit.
-    """
-    ...
-
   def checkpoint(self) -> str:
     """Writes tables, items and limiters down; returns the checkpoint's folder.
 
     Raises:
       UsageError: this replay was given no folder for checkpoints.
     """
-    ...
-
-  def statistics(self) -> Mapping[str, TableStatistics]:
-    """How each table stands, by name."""
     ...

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from dm_env import specs
 
-from callsheet.agents.base import Table
+from callsheet.agents.base import Limiter, NStep, Sequences, Steps, Table
+from callsheet.agents.step_tables import item_columns
 from callsheet.errors import UsageError
 
 _PREFIX = 'replay-'
@@ -67,6 +69,39 @@ def describe(tables: Mapping[str, Table]) -> Described:
     }
     described[name] = json.loads(json.dumps(fields))
   return described
+
+
+def declared(described: Described) -> dict[str, Table]:
+  """The tables that `describe` described; specs are without their bounds and names."""
+  return {name: _declared(fields) for name, fields in described.items()}
+
+
+def _declared(fields: dict[str, Any]) -> Table:
+  columns = {
+    column: specs.Array(tuple(shape), np.dtype(dtype))
+    for column, (dtype, shape) in fields['columns'].items()
+  }
+  limiter = dict(fields['limiter'])
+  if isinstance(limiter['error_buffer'], list):
+    limiter['error_buffer'] = tuple(limiter['error_buffer'])
+  steps = fields['steps'] and _steps(columns, fields['steps'])
+  return Table(
+    **{**fields, 'columns': columns, 'limiter': Limiter(**limiter), 'steps': steps}
+  )
+
+
+def _steps(columns: dict[str, specs.Array], described: dict[str, Any]) -> Steps:
+  kind, options = described['writes']
+  writes = {'NStep': NStep, 'Sequences': Sequences}[kind](**options)
+  # Of a sequence's columns each step has one row.
+  one = columns
+  if isinstance(writes, Sequences):
+    one = {name: specs.Array(c.shape[1:], c.dtype) for name, c in columns.items()}
+  own = item_columns(Steps(writes, one['observation'], one['action']))
+  extras = {name: column for name, column in one.items() if name not in own}
+  return Steps(
+    writes, one['observation'], one['action'], extras, described['max_steps']
+  )
 
 
 def check_tables(

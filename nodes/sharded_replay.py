@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from callsheet.errors import (
 )
 from callsheet.nodes import replay_checks
 from callsheet.nodes.patience import Patience
-from callsheet.nodes.replay import Replay, Sample, TableStatistics
+from callsheet.nodes.replay import Replay, Sample, Sampled, TableStatistics
 from callsheet.nodes.shard_samples import Part, masses, put_together
 from callsheet.nodes.shard_watch import AWAY, ShardWatch, Statistics
 from callsheet.nodes.shards import together
@@ -37,7 +37,15 @@ _POLL = (0.002, 0.02)
 _BRIEF, _REACH = 0.05, 5.0
 
 
-def joined(replay: Replay | Sequence[Replay]) -> Replay:
+@overload
+def joined(replay: Replay | Sequence[Replay]) -> Replay: ...
+
+
+@overload
+def joined(replay: Sampled | Sequence[Replay]) -> Sampled: ...
+
+
+def joined(replay: Sampled | Sequence[Replay]) -> Sampled:
   """One replay, whether it was given as one or in shards."""
   if not isinstance(replay, Sequence):
     return replay

@@ -92,6 +92,14 @@ def oldest(steps: Steps, rows: Mapping[str, Array], start: Array) -> Array:
   return stacked
 
 
+def sequence_rows(
+  steps: Steps, rows: Mapping[str, Array], items: Mapping[str, Array]
+) -> Array:
+  """The rows `[N, L + 1]` that sequences show; see `fill`."""
+  assert isinstance(steps.writes, Sequences)
+  return _sequence_rows(steps.writes, rows, items)[0]
+
+
 def _sequence_rows(
   writes: Sequences, rows: Mapping[str, Array], items: Mapping[str, Array]
 ) -> tuple[Array, Array]:

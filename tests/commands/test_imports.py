@@ -39,6 +39,7 @@ HEAVY = {
     ('callsheet.launch.worker, callsheet.nodes.recorder', set()),
     ('callsheet.launch.worker, callsheet.nodes.reverb_replay', set()),
     ('callsheet.launch.worker, callsheet.nodes.native_replay', set()),
+    ('callsheet.launch.worker, callsheet.nodes.dataset', set()),
     ('callsheet.nodes.gymnasium_environments', {'gymnasium'}),
     ('callsheet.nodes.actor, callsheet.nodes.learner', {'jax'}),
   ],

@@ -161,6 +161,18 @@ def test_it_ends_after_one_more_evaluation_when_the_budget_is_spent():
   assert stage.records.all('actor_steps') == [0, 40, 80, 120]
 
 
+def test_a_budget_of_learner_steps_ends_it_where_nobody_acts():
+  class Learning(Curriculum):
+    def parameters(self, known=-1):
+      stage.counter.add(learner_steps=40)
+      return super().parameters(known)
+
+  stage = Stage(Learning(0, 1, 2, 1, 0), max_learner_steps=100)
+  assert stage.evaluate() == [0, 1, 2, 1]
+  assert stage.records.all('learner_steps') == [0, 40, 80, 120]
+  assert stage.records.all('actor_steps') == [0, 0, 0, 0]
+
+
 def test_a_budget_spent_from_the_beginning_is_one_evaluation():
   stage = Stage(Curriculum(1, 2), max_actor_steps=10)
   stage.counter.add(actor_steps=10)

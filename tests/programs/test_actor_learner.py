@@ -322,7 +322,7 @@ def test_an_engine_that_is_no_replay_is_refused():
     def __init__(self, tables):
       super().__init__()
 
-  with pytest.raises(EdgeError, match="NoReplay has no method 'insert'"):
+  with pytest.raises(EdgeError, match="NoReplay has no method 'sample'"):
     declare(make_replay=NoReplay)
 
 

@@ -10,8 +10,8 @@ Row = Mapping[str, Any]
 
 
 def has_begun(row: Row) -> bool:
-  """Whether an actor had stepped by then."""
-  return bool(row.get('actor_steps'))
+  """Whether an actor or the learner had stepped by then."""
+  return bool(row.get('actor_steps') or row.get('learner_steps'))
 
 
 def summary(directory: str, rows: Sequence[Row], target_return: float | None) -> str:
@@ -29,11 +29,16 @@ def summary(directory: str, rows: Sequence[Row], target_return: float | None) ->
   steps, updates = last.get('actor_steps', 0), last.get('learner_steps', 0)
   best = last.get('evaluator/best_return')
   lines = [_outcome(last, target_return)]
-  lines.append(
-    f'  {steps:,} environment steps ({steps / seconds:,.0f}/s), {updates:,} learner '
-    f'steps ({updates / seconds:,.0f}/s) in {seconds:.0f} s; samples per insert '
-    f'{last.get("samples_per_insert") or float("nan"):.1f}'
-  )
+  learnt = f'{updates:,} learner steps ({updates / seconds:,.0f}/s)'
+  if steps:
+    learnt = (
+      f'{steps:,} environment steps ({steps / seconds:,.0f}/s), {learnt} in '
+      f'{seconds:.0f} s; samples per insert '
+      f'{last.get("samples_per_insert") or float("nan"):.1f}'
+    )
+  else:
+    learnt = f'{learnt} in {seconds:.0f} s, from a dataset'
+  lines.append(f'  {learnt}')
   lines.append(f'  {", ".join(sorted(os.listdir(directory)))}: {directory}')
   if best is not None:
     lines.append(f'  play it: callsheet eval {directory}')
@@ -55,20 +60,28 @@ def _outcome(last: Row, target_return: float | None) -> str:
 
 
 def draw_curve(directory: str, rows: Sequence[Row], title: str) -> None:
-  """Draws the returns over environment steps into `curve.png`."""
+  """Draws the returns into `curve.png`, over environment steps.
+
+  Where nobody has acted, they are over learner steps.
+  """
   import matplotlib
 
   matplotlib.use('Agg')
   from matplotlib import pyplot
 
   figure, axes = pyplot.subplots(figsize=(6.4, 4.0), layout='constrained')
-  for steps, returns, label in (
-    ('actor_steps', 'actor/return', 'acting'),
-    ('evaluator/actor_steps', 'evaluator/return', 'evaluated'),
-  ):
+  acted = any(row.get('actor_steps') for row in rows)
+  lines = [('evaluator/learner_steps', 'evaluator/return', 'evaluated')]
+  if acted:
+    lines = [
+      ('actor_steps', 'actor/return', 'acting'),
+      ('evaluator/actor_steps', 'evaluator/return', 'evaluated'),
+    ]
+  for steps, returns, label in lines:
     points = {row[steps]: row[returns] for row in rows if row.get(returns) is not None}
     axes.plot(list(points), list(points.values()), marker='.', label=label)
-  axes.set(xlabel='environment steps', ylabel='mean return', title=title)
+  steps = 'environment steps' if acted else 'learner steps'
+  axes.set(xlabel=steps, ylabel='mean return', title=title)
   axes.grid(alpha=0.3)
   axes.legend()
   figure.savefig(os.path.join(directory, 'curve.png'), dpi=120)

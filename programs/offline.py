@@ -1,0 +1,106 @@
+"""A dataset, a learner, an evaluator: one program for agents that learn offline."""
+
+from __future__ import annotations
+
+import os
+
+from callsheet.agents.base import Agent, NStep
+from callsheet.errors import UsageError
+from callsheet.nodes.counter import Counter
+from callsheet.nodes.dataset import Dataset
+from callsheet.nodes.environments import MakeEnvironment
+from callsheet.nodes.evaluator import Evaluator
+from callsheet.nodes.learner import Learner
+from callsheet.nodes.recorder import Recorder
+from callsheet.programs.program import Node, Program
+from callsheet.programs.resources import Resources
+
+# From one run's seeds to those of the next.
+_SEEDS = 10_000
+
+
+def offline(
+  agent: Agent,
+  make_environment: MakeEnvironment,
+  dataset: str,
+  *,
+  num_learner_hosts: int = 1,
+  seed: int = 0,
+  target_return: float | None = None,
+  max_learner_steps: int | None = None,
+  num_episodes: int = 20,
+  updates_per_dispatch: int = 16,
+  evaluation_period: float = 0.3,
+  run_directory: str | None = None,
+) -> Program:
+  """The program in which nobody acts but to evaluate: a learner samples a dataset.
+
+  It ends when the evaluator has seen the target return, or has evaluated once more
+  after the budget was spent; with neither it goes on until it is stopped.
+
+  Args:
+    agent: what is trained; it writes transitions, which the dataset has instead.
+    make_environment: `(num_environments, seed) -> VectorEnvironment`, to evaluate in.
+    dataset: its source, see `callsheet.nodes.datasets`.
+    num_learner_hosts: processes that the learner is, each of which draws its share of
+      every batch.
+    seed: of the run; each node has one of its own, and those of two runs differ.
+    target_return: mean undiscounted return over `num_episodes`.
+    max_learner_steps: updates in all.
+    num_episodes: of one evaluation.
+    updates_per_dispatch: see `Learner`.
+    evaluation_period: seconds from the end of one evaluation to the next.
+    run_directory: gets metrics, the best policy and the learner's state; None for none.
+
+  Raises:
+    UsageError: the agent doesn't learn from transitions, or the learner's processes
+      can't share its batches.
+  """
+  writes = agent.writes
+  if not isinstance(writes, NStep):
+    raise UsageError(
+      f'agent {agent.name!r} learns from sequences, expected one that learns from '
+      'transitions, as a dataset has them: offline(bc(spec), ...)'
+    )
+  if num_learner_hosts < 1 or agent.samples.batch_size % num_learner_hosts:
+    raise UsageError(
+      f'num_learner_hosts is {num_learner_hosts}, expected a divisor of the batches of '
+      f'{agent.samples.batch_size} that {agent.name!r} samples'
+    )
+  program = Program(agent.name)
+
+  def folder(*parts: str) -> str | None:
+    return None if run_directory is None else os.path.join(run_directory, *parts)
+
+  base = seed * _SEEDS
+  counter = program.add('counter', Counter)
+  samples = program.add('dataset', Dataset, dataset, agent.spec, writes, seed=base + 2)
+  recorder = program.add('recorder', Recorder, folder(), counter, samples)
+  learner = program.add(
+    Node('learner', resources=Resources(hosts=num_learner_hosts)),
+    Learner,
+    agent,
+    samples,
+    counter,
+    recorder,
+    seed=base,
+    updates_per_dispatch=updates_per_dispatch,
+    max_steps=max_learner_steps,
+    checkpoint_directory=folder('checkpoint', 'learner'),
+  )
+  program.add(
+    Node('evaluator', ends_program=True),
+    Evaluator,
+    agent,
+    make_environment,
+    learner,
+    counter,
+    recorder,
+    seed=base + 1,
+    num_episodes=num_episodes,
+    target_return=target_return,
+    max_learner_steps=max_learner_steps,
+    policy_directory=folder('checkpoint', 'policy'),
+    period=evaluation_period,
+  )
+  return program

@@ -1,0 +1,184 @@
+"""What `callsheet run` makes of an agent that acts: actors, a replay, a learner."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+
+from absl import flags
+
+from callsheet.agents.base import Agent
+from callsheet.agents.step_tables import with_room
+from callsheet.commands import backends, requirements
+from callsheet.errors import UsageError
+from callsheet.launch import Backend
+from callsheet.nodes import reverb_port
+from callsheet.nodes.dataset_checkpoints import IN_RUN
+from callsheet.nodes.environments import MakeEnvironment
+from callsheet.nodes.replay import Replay
+from callsheet.programs.actor_learner import (
+  DEFAULT_ENGINE,
+  ENGINES,
+  actor_learner,
+  check_replay,
+)
+from callsheet.programs.program import Program
+
+OWN = (
+  'num_actors',
+  'num_replays',
+  'num_environments',
+  'num_relays',
+  'inference',
+  'num_inference_servers',
+  'max_actor_steps',
+  'replay',
+  'replay_port',
+  'replay_directory',
+  'replay_checkpoint',
+)
+
+
+def define(values: flags.FlagValues) -> None:
+  """Defines the flags that only such a run has."""
+
+  def string(name: str, default: str | None, what: str) -> None:
+    flags.DEFINE_string(name, default, what, flag_values=values)
+
+  def integer(
+    name: str, default: int | None, what: str, low: int = 0, high: int | None = None
+  ) -> None:
+    flags.DEFINE_integer(name, default, what, low, high, flag_values=values)
+
+  integer('num_actors', 2, 'Actors.', 1)
+  integer('num_replays', 1, 'Replay nodes that share the tables.', 1)
+  integer('num_environments', 16, 'Environments that each actor steps at once.', 1)
+  integer('num_relays', 0, 'Nodes that hand parameters on; for hundreds of actors.')
+  string('inference', 'actor', 'Who runs the policy: each actor, or a server.')
+  integer('num_inference_servers', 1, 'Servers that share the actors.', 1)
+  integer('max_actor_steps', 500_000, 'Environment steps after which the run ends.', 1)
+  string('replay', DEFAULT_ENGINE, f'Its engine: {" or ".join(ENGINES)}.')
+  integer(
+    'replay_port', None, "The replay server's port; any free one by default.", 1, 65535
+  )
+  string(
+    'replay_directory',
+    None,
+    "Where the native replay's columns are on disk; in memory by default.",
+  )
+  flags.DEFINE_bool(
+    'replay_checkpoint',
+    False,
+    'Whether the native replay is kept in the run folder: a --dataset to learn from.',
+    flag_values=values,
+  )
+
+
+def program(
+  values: flags.FlagValues,
+  agent: Agent,
+  make_environment: MakeEnvironment,
+  make_evaluation_environment: MakeEnvironment,
+  target_return: float | None,
+  folder: str,
+  backend: Backend,
+) -> tuple[Program, str]:
+  """The program, and what its replay is, in words.
+
+  Args:
+    values: the parsed flags.
+    agent: what is trained.
+    make_environment: makes its environments.
+    make_evaluation_environment: makes those that it is evaluated in.
+    target_return: that ends the run; None for none.
+    folder: of the run, absolute.
+    backend: that it will run as.
+
+  Raises:
+    UsageError: a flag that can't be met, or doesn't fit another.
+  """
+  make_replay, options = _replay(values, folder)
+  here = not backends.elsewhere(backend)
+  made = actor_learner(
+    agent,
+    make_environment,
+    make_evaluation_environment=make_evaluation_environment,
+    num_actors=values.num_actors,
+    num_replays=values.num_replays,
+    num_learner_hosts=values.num_learner_hosts,
+    num_environments=values.num_environments,
+    num_relays=values.num_relays,
+    inference=values.inference,
+    num_inference_servers=values.num_inference_servers,
+    seed=values.seed,
+    target_return=target_return,
+    max_actor_steps=values.max_actor_steps,
+    num_episodes=values.num_episodes,
+    evaluation_period=values.evaluation_period,
+    updates_per_dispatch=values.updates_per_dispatch,
+    run_directory=folder,
+    make_replay=make_replay,
+    replay_options=options,
+    check_here=here,
+  )
+  taken = None
+  if here:
+    tables = with_room(agent.tables, values.num_actors * values.num_environments)
+    taken = check_replay(make_replay, tables, options)
+  return made, f'{values.replay} replay' + (f' ({taken})' if taken else '')
+
+
+def _replay(
+  values: flags.FlagValues, folder: str
+) -> tuple[Callable[..., Replay], dict[str, object]]:
+  """The chosen engine and what it is given, once it is known that it can run here."""
+  engine, port, directory = values.replay, values.replay_port, values.replay_directory
+  if engine not in ENGINES:
+    near = difflib.get_close_matches(engine, ENGINES, n=1)
+    hint = f'did you mean {near[0]!r}? ' if near else ''
+    raise UsageError(f'no replay {engine!r}; {hint}there are {", ".join(ENGINES)}')
+  options: dict[str, object] = {}
+  if engine == 'reverb':
+    if values.num_replays > 1:
+      raise UsageError(
+        f'--num_replays={values.num_replays}: keys of Reverb leave no room to name '
+        'their shard; take --replay=native'
+      )
+    if directory is not None:
+      raise UsageError(
+        f"--replay_directory={directory} is the native replay's, Reverb's tables are "
+        'in memory; leave it out, or take --replay=native'
+      )
+    if values.replay_checkpoint:
+      raise UsageError(
+        "--replay_checkpoint is the native replay's, which alone is read as a "
+        'dataset; leave it out, or take --replay=native'
+      )
+    requirements.for_reverb()
+    if port is not None:
+      _check_port(port)
+    options = {'port': port}
+  elif port is not None:
+    raise UsageError(
+      f"--replay_port={port} is Reverb's, the {engine} replay has no port of its own; "
+      'leave it out, or take --replay=reverb'
+    )
+  if directory is not None:
+    options['columns_directory'] = os.path.abspath(directory)
+  if values.replay_checkpoint:
+    options['checkpoint_directory'] = os.path.join(folder, IN_RUN)
+    options |= {'checkpoint_at_close': True, 'keep_checkpoints': 1}
+  return ENGINES[engine], options
+
+
+def _check_port(port: int) -> None:
+  """The replay's node finds out too, but only once it has imported Reverb."""
+  try:
+    with reverb_port.reserved(port):
+      pass
+  except UsageError:
+    raise UsageError(
+      f'port {port} can not be had, for it is taken or not yours to take; name another '
+      '--replay_port, or none: any free one is found'
+    ) from None
