@@ -245,7 +245,7 @@ def _agent(
     return DQNState(params, target_params, opt_state, steps, keys[0]), metrics
 
   def policy(
-    params: Params, carry: chex.Array, observation: chex.Array, key: chex.PRNGKey
+    params: Params, carry: jax.Array, observation: chex.Array, key: chex.PRNGKey
   ) -> tuple[chex.Array, chex.Array, tuple[()]]:
     if config.noisy or config.distribution == 'implicit':
       key, noise = jax.random.split(key)

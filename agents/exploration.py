@@ -20,8 +20,8 @@ def epsilon_ladder(epsilon: float, alpha: float, num_environments: int) -> jax.A
 
 
 def epsilon_greedy(
-  q_values: chex.Array, epsilon: chex.Array, key: chex.PRNGKey
-) -> chex.Array:
+  q_values: jax.Array, epsilon: jax.Array, key: chex.PRNGKey
+) -> jax.Array:
   """The action of the largest of the values `[B, A]`, or any one; `[B]` int32.
 
   Args:

@@ -25,6 +25,9 @@ _CLUSTER = re.compile(r'tests/launch/(?:test_|.*\[)(slurm|ray|kubernetes)(?:\.py
 
 def pytest_configure(config: pytest.Config) -> None:
   """Before any test imports JAX, and for the processes that they start."""
+  if config.option.markexpr != 'learning':
+    # Tests run little of what they compile.
+    os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
   if hasattr(config, 'workerinput'):
     own = tempfile.TemporaryDirectory(prefix=f'{config.workerinput["workerid"]}-')
     config.add_cleanup(own.cleanup)
