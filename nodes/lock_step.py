@@ -32,7 +32,7 @@ class LockStep:
 
   Args:
     agent: what is trained.
-    make_environment: makes the actor's environments and the evaluator's.
+    make_environment: makes the actor's environments.
     replay: in between; only a seeded one draws the same again.
     counter: counts steps, as that of actor and learner do.
     recorder: gets their figures.
@@ -45,6 +45,7 @@ class LockStep:
     max_actor_steps: see `Evaluator`.
     policy_directory: see `Evaluator`.
     checkpoint_directory: see `Learner`.
+    make_evaluation_environment: makes the evaluator's environments; None for the same.
 
   Raises:
     UsageError: `evaluation_steps` is below 1, or whatever its parts refuse.
@@ -67,6 +68,7 @@ class LockStep:
     max_actor_steps: int | None = None,
     policy_directory: str | None = None,
     checkpoint_directory: str | None = None,
+    make_evaluation_environment: MakeEnvironment | None = None,
   ) -> None:
     if evaluation_steps < 1:
       raise UsageError(f'evaluation_steps is {evaluation_steps}, expected at least 1')
@@ -83,7 +85,7 @@ class LockStep:
     )
     self._evaluator = Evaluator(
       agent,
-      make_environment,
+      make_evaluation_environment or make_environment,
       self._learner,
       counter,
       recorder,

@@ -27,6 +27,7 @@ def lock_step(
   num_episodes: int = 20,
   evaluation_steps: int = 2_000,
   run_directory: str | None = None,
+  make_evaluation_environment: MakeEnvironment | None = None,
 ) -> Program:
   """The program of `actor_learner` with one actor, in lock-step.
 
@@ -43,6 +44,7 @@ def lock_step(
     num_episodes: of one evaluation.
     evaluation_steps: environment steps from one evaluation to the next.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
+    make_evaluation_environment: the same for the evaluator; None for the same ones.
   """
   base = run_seed(seed)
   tables = with_room(agent.tables, num_environments)
@@ -71,5 +73,6 @@ def lock_step(
     max_actor_steps=max_actor_steps,
     policy_directory=folder('checkpoint', 'policy'),
     checkpoint_directory=folder('checkpoint', 'learner'),
+    make_evaluation_environment=make_evaluation_environment,
   )
   return program

@@ -69,6 +69,8 @@ def place(tmp_path, monkeypatch):
     ('run dqn --batch_size=99999999', 'DQNConfig.batch_size is 99999999, expected at'),
     ('run dqn --num_actors=zero', "--num_actors takes a positive integer, got 'zero'"),
     ('run dqn --num_actors=0', "--num_actors takes a positive integer, got '0'"),
+    ('run sac --env=CartPole-v1', 'CartPole-v1: sac: the action is DiscreteArray(sh'),
+    ('run dqn --lock_step --num_actors=3', '--num_actors has no meaning with --lock'),
     ('run dqn --inference=serve', "no inference 'serve'; did you mean 'server'? there"),
     (
       'run dqn --num_inference_servers=0',

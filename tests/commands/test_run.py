@@ -40,6 +40,27 @@ def pids(run: Path, node: str) -> list[int]:
   return [int(pid) for pid in re.findall(r'process (\d+) starts', log)]
 
 
+def test_in_lock_step_a_run_can_be_repeated(shell: Shell):
+  ends = []
+  for name in ('once', 'again'):
+    code, out, err = shell.run(
+      'run',
+      'dqn',
+      '--lock_step',
+      '--backend=threads',
+      f'--name={name}',
+      '--max_actor_steps=3000',
+      *SMALL,
+    )
+    assert code == 0, err
+    assert 'native replay, in lock-step' in out
+    last = rows(shell.place / 'runs' / name)[-1]
+    assert last['learner_steps'] > 0
+    names = ('actor_steps', 'episodes', 'learner_steps', 'learner/loss')
+    ends.append([last[each] for each in (*names, 'evaluator/return')])
+  assert ends[0] == ends[1]
+
+
 @pytest.mark.parametrize(
   ('backend', 'replay'),
   [

@@ -23,6 +23,7 @@ from callsheet.programs.actor_learner import (
   actor_learner,
   check_replay,
 )
+from callsheet.programs.lock_step import lock_step
 from callsheet.programs.program import Program
 
 OWN = (
@@ -35,6 +36,21 @@ OWN = (
   'max_actor_steps',
   'replay',
   'replay_port',
+  'replay_directory',
+  'replay_checkpoint',
+  'lock_step',
+)
+# What has no place where one actor and the learner take turns.
+_NOT_IN_LOCK_STEP = (
+  'num_actors',
+  'num_replays',
+  'num_learner_hosts',
+  'num_relays',
+  'inference',
+  'num_inference_servers',
+  'evaluation_period',
+  'updates_per_dispatch',
+  'replay',
   'replay_directory',
   'replay_checkpoint',
 )
@@ -73,6 +89,12 @@ def define(values: flags.FlagValues) -> None:
     'Whether the native replay is kept in the run folder: a --dataset to learn from.',
     flag_values=values,
   )
+  flags.DEFINE_bool(
+    'lock_step',
+    False,
+    'Whether one actor and the learner take turns: the same seed, the same numbers.',
+    flag_values=values,
+  )
 
 
 def program(
@@ -98,6 +120,16 @@ def program(
   Raises:
     UsageError: a flag that can't be met, or doesn't fit another.
   """
+  if values.lock_step:
+    made = _lock_step(
+      values,
+      agent,
+      make_environment,
+      make_evaluation_environment,
+      target_return,
+      folder,
+    )
+    return made, 'native replay, in lock-step'
   make_replay, options = _replay(values, folder)
   here = not backends.elsewhere(backend)
   made = actor_learner(
@@ -127,6 +159,33 @@ def program(
     tables = with_room(agent.tables, values.num_actors * values.num_environments)
     taken = check_replay(make_replay, tables, options)
   return made, f'{values.replay} replay' + (f' ({taken})' if taken else '')
+
+
+def _lock_step(
+  values: flags.FlagValues,
+  agent: Agent,
+  make_environment: MakeEnvironment,
+  make_evaluation_environment: MakeEnvironment,
+  target_return: float | None,
+  folder: str,
+) -> Program:
+  given = [name for name in _NOT_IN_LOCK_STEP if values[name].present]
+  if given:
+    raise UsageError(
+      f'--{given[0]} has no meaning with --lock_step, in which one actor and the '
+      'learner take turns; leave out one of the two'
+    )
+  return lock_step(
+    agent,
+    make_environment,
+    make_evaluation_environment=make_evaluation_environment,
+    num_environments=values.num_environments,
+    seed=values.seed,
+    target_return=target_return,
+    max_actor_steps=values.max_actor_steps,
+    num_episodes=values.num_episodes,
+    run_directory=folder,
+  )
 
 
 def _replay(
