@@ -40,6 +40,7 @@ from callsheet.agents.critics import critics
 from callsheet.agents.deterministic import deterministic, explore, next_noise
 from callsheet.agents.dqn import importance_weights
 from callsheet.agents.networks import Torso
+from callsheet.agents.optimizers import clipped
 from callsheet.agents.rlax_import import import_rlax
 from callsheet.agents.step_tables import transition_table
 
@@ -230,14 +231,8 @@ def d4pg(
   loss = functools.partial(_loss, config, apply, bounds)
   loss_and_gradients = jax.value_and_grad(loss, has_aux=True)
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
-  clip = config.max_gradient_norm
-  # Flat: one pass over all parameters, not a few operations for each array.
-  optimizer = optax.flatten(
-    optax.chain(
-      optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-      optax.adam(config.learning_rate, eps=config.adam_epsilon),
-    )
-  )
+  adam = optax.adam(config.learning_rate, eps=config.adam_epsilon)
+  optimizer = clipped(adam, config.max_gradient_norm)
 
   def init(key: chex.PRNGKey) -> D4PGState:
     policy_key, critic_key = jax.random.split(key)

@@ -56,6 +56,7 @@ from callsheet.agents.base import (
 from callsheet.agents.dqn_config import DQNConfig, RainbowConfig
 from callsheet.agents.exploration import epsilon_greedy, epsilon_ladder
 from callsheet.agents.networks import Torso
+from callsheet.agents.optimizers import clipped
 from callsheet.agents.q_losses import (
   QLosses,
   importance_weights,
@@ -202,14 +203,8 @@ def _agent(
     functools.partial(_loss, config, network), has_aux=True
   )
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
-  clip = config.max_gradient_norm
-  # Flat: one pass over all parameters instead of a few operations for each array.
-  optimizer = optax.flatten(
-    optax.chain(
-      optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-      optax.adam(config.learning_rate, eps=config.adam_epsilon),
-    )
-  )
+  adam = optax.adam(config.learning_rate, eps=config.adam_epsilon)
+  optimizer = clipped(adam, config.max_gradient_norm)
 
   def init(key: chex.PRNGKey) -> DQNState:
     params = network.init(key, jnp.zeros((1, *spec.observation.shape), dtype))

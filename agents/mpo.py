@@ -42,6 +42,7 @@ from callsheet.agents.mpo_config import DMPOConfig, MPOConfig
 from callsheet.agents.mpo_losses import Bounded, Duals, raw
 from callsheet.agents.mpo_networks import expected_values
 from callsheet.agents.networks import Torso
+from callsheet.agents.optimizers import clipped
 from callsheet.agents.rlax_import import import_rlax
 from callsheet.agents.step_tables import step_table
 
@@ -301,12 +302,9 @@ def _initial_duals(config: MPOConfig, size: int) -> Duals:
 
 def _optimizer(config: MPOConfig) -> optax.GradientTransformation:
   """Each part of `Learnt` has its own learning rate, and is clipped by itself."""
-  clip = config.max_gradient_norm
-  clipped = optax.identity() if clip is None else optax.clip_by_global_norm(clip)
 
   def adam(learning_rate: float) -> optax.GradientTransformation:
-    # Flat: one pass over all parameters instead of a few operations for each array.
-    return optax.flatten(optax.chain(clipped, optax.adam(learning_rate)))
+    return clipped(optax.adam(learning_rate), config.max_gradient_norm)
 
   return optax.multi_transform(
     {

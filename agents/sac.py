@@ -36,6 +36,7 @@ from callsheet.agents.base import (
 )
 from callsheet.agents.critics import critics, td_errors
 from callsheet.agents.networks import Torso
+from callsheet.agents.optimizers import clipped
 from callsheet.agents.rlax_import import import_rlax
 from callsheet.agents.squashed import SquashedGaussian, squashed_gaussian
 from callsheet.agents.step_tables import transition_table
@@ -247,14 +248,8 @@ def sac(
   loss = functools.partial(_loss, apply, bounds, target_entropy, config.automatic)
   gradients_and_metrics = jax.grad(loss, has_aux=True)
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
-  clip = config.max_gradient_norm
-  # Flat: one pass over all parameters instead of a few operations for each array.
-  optimizer = optax.flatten(
-    optax.chain(
-      optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-      optax.adam(config.learning_rate, eps=config.adam_epsilon),
-    )
-  )
+  adam = optax.adam(config.learning_rate, eps=config.adam_epsilon)
+  optimizer = clipped(adam, config.max_gradient_norm)
 
   def init(key: chex.PRNGKey) -> SACState:
     policy_key, critics_key, key = jax.random.split(key, 3)

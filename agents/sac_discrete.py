@@ -40,6 +40,7 @@ from callsheet.agents.base import (
 )
 from callsheet.agents.critics import td_errors
 from callsheet.agents.networks import Torso
+from callsheet.agents.optimizers import clipped
 from callsheet.agents.rlax_import import import_rlax
 from callsheet.agents.sac import SACParams, temperature_loss
 from callsheet.agents.step_tables import transition_table
@@ -231,14 +232,8 @@ def sac_discrete(
   loss = functools.partial(_loss, apply, target_entropy, config.automatic)
   gradients_and_metrics = jax.grad(loss, has_aux=True)
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
-  clip = config.max_gradient_norm
-  # Flat: one pass over all parameters, not a few operations for each array.
-  optimizer = optax.flatten(
-    optax.chain(
-      optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-      optax.adam(config.learning_rate, eps=config.adam_epsilon),
-    )
-  )
+  adam = optax.adam(config.learning_rate, eps=config.adam_epsilon)
+  optimizer = clipped(adam, config.max_gradient_norm)
 
   def init(key: chex.PRNGKey) -> DiscreteSACState:
     policy_key, critics_key = jax.random.split(key)

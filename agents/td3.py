@@ -39,6 +39,7 @@ from callsheet.agents.base import (
 from callsheet.agents.critics import critics, td_errors
 from callsheet.agents.deterministic import deterministic, explore, next_noise
 from callsheet.agents.networks import Torso
+from callsheet.agents.optimizers import clipped
 from callsheet.agents.rlax_import import import_rlax
 from callsheet.agents.step_tables import transition_table
 
@@ -252,14 +253,8 @@ def _make(
   )
   policy_gradients = jax.value_and_grad(functools.partial(_policy_loss, apply))
   dtype = jax.dtypes.canonicalize_dtype(spec.observation.dtype)
-  clip = config.max_gradient_norm
-  # Flat: one pass over all parameters, not a few operations for each array.
-  optimizer = optax.flatten(
-    optax.chain(
-      optax.identity() if clip is None else optax.clip_by_global_norm(clip),
-      optax.adam(config.learning_rate, eps=config.adam_epsilon),
-    )
-  )
+  adam = optax.adam(config.learning_rate, eps=config.adam_epsilon)
+  optimizer = clipped(adam, config.max_gradient_norm)
 
   def init(key: chex.PRNGKey) -> TD3State:
     policy_key, critics_key, key = jax.random.split(key, 3)
