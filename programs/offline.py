@@ -12,11 +12,9 @@ from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
+from callsheet.programs.actor_learner import run_seed
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import Resources
-
-# From one run's seeds to those of the next.
-_SEEDS = 10_000
 
 
 def offline(
@@ -72,7 +70,7 @@ def offline(
   def folder(*parts: str) -> str | None:
     return None if run_directory is None else os.path.join(run_directory, *parts)
 
-  base = seed * _SEEDS
+  base = run_seed(seed)
   counter = program.add('counter', Counter)
   samples = program.add('dataset', Dataset, dataset, agent.spec, writes, seed=base + 2)
   recorder = program.add('recorder', Recorder, folder(), counter, samples)
