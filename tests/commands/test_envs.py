@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
 import sys
 
 import pytest
@@ -124,6 +125,12 @@ def test_a_run_evaluates_with_true_rewards(tmp_path, monkeypatch):
   assert json.dumps(prepared.config['flags']['env_options']) == '"frame_skip=2"'
 
 
-def test_listing_imports_no_tensorflow(capsys):
-  listed(capsys, 'pong')
-  assert 'tensorflow' not in sys.modules
+def test_listing_imports_no_tensorflow():
+  code = (
+    'import sys; from callsheet.commands.envs import envs; '
+    "envs(['pong']); print('tensorflow' in sys.modules)"
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code], capture_output=True, text=True, timeout=90
+  )
+  assert done.stdout.splitlines()[-1:] == ['False'], done.stderr

@@ -54,13 +54,13 @@ _BSUITE = '[always right](https://github.com/google-deepmind/bsuite)'
 # One actor of few environments: such agents need few steps, and the cores for learning.
 _FEW = ('--num_actors=1', '--num_environments=4', '--num_episodes=10')
 _CARTPOLE_DATA = 'dqn-CartPole-v1'
-_PENDULUM_DATA = 'sac-Pendulum-v1'
+_PENDULUM_DATA = 'mpo-Pendulum-v1'
 
 ROWS = (
   Row('dqn', 'CartPole-v1', 475, _GYMNASIUM, ('--replay_checkpoint',)),
   Row('dqn', 'Acrobot-v1', -100, _GYMNASIUM),
   Row('rainbow', 'CartPole-v1', 475, _GYMNASIUM),
-  Row('r2d2', 'bsuite/memory_len/10', 1, _BSUITE),
+  Row('r2d2', 'bsuite/memory_size/4', 1, _BSUITE),
   Row('r2d2', 'MaskedCartPole-v1', 475, _GYMNASIUM),
   Row('impala', 'CartPole-v1', 475, _GYMNASIUM),
   Row('impala', 'MaskedCartPole-v1', 475, _GYMNASIUM, ('--lstm_size=64',)),
@@ -73,12 +73,12 @@ ROWS = (
     _ZOO,
     ('--discount=0.9', '--num_epochs=10', '--num_minibatches=16'),
   ),
-  Row('sac', 'Pendulum-v1', -157, _ZOO, (*_FEW, '--replay_checkpoint')),
+  Row('sac', 'Pendulum-v1', -157, _ZOO, _FEW),
   Row('sac_discrete', 'CartPole-v1', 475, _GYMNASIUM),
   Row('td3', 'Pendulum-v1', -157, _ZOO, _FEW),
   Row('ddpg', 'Pendulum-v1', -157, _ZOO, _FEW),
   Row('d4pg', 'Pendulum-v1', -157, _ZOO, (*_FEW, '--v_min=-1200', '--v_max=0')),
-  Row('mpo', 'Pendulum-v1', -157, _ZOO, ('--num_episodes=10',)),
+  Row('mpo', 'Pendulum-v1', -157, _ZOO, ('--num_episodes=10', '--replay_checkpoint')),
   Row(
     'dmpo',
     'Pendulum-v1',

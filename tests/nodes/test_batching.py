@@ -19,7 +19,7 @@ LONG = 1000.0
 
 
 def request(actor=0, size=1):
-  return Request(actor, np.zeros((size, 2), np.float32), fresh=False)
+  return Request(actor, np.zeros((size, 2), np.float32), np.zeros(size, bool))
 
 
 def greedy(asked, max_size):
