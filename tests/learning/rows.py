@@ -40,9 +40,10 @@ class Row:
 
   def command(self) -> str:
     """What a reader types."""
-    return ' '.join(
-      [f'callsheet run {self.agent}', f'--env={self.environment}', *self.flags]
-    )
+    words = [f'callsheet run {self.agent}', f'--env={self.environment}', *self.flags]
+    if self.dataset is not None:
+      words.append(f'--dataset=runs/{self.dataset}-{BACKENDS[0]}-seed{SEEDS[0]}')
+    return ' '.join(words)
 
 
 _GYMNASIUM = "[Gymnasium's threshold](https://gymnasium.farama.org)"

@@ -153,11 +153,11 @@ def main() -> None:
       groups.append([run for runs in by_backend for run in runs])
   if not groups:
     sys.exit(f'{folder} has no run of any row: make learn comes first')
-  commands = '\n'.join(row.command() for row in ROWS)
+  commands = '\n'.join(runs[0].row.command() for runs in groups)
   versions = f'Python {platform.python_version()}'
   (AGENTS / 'README.md').write_text(
     f'{_HEAD}{chr(10).join(lines)}\n\n'
-    f'The commands, each with `--seed=0`, `1` and `2` (on {versions}):\n\n'
+    f'The commands, to which `--seed` and `--backend` were added (on {versions}):\n\n'
     f'```\n{commands}\n```\n'
   )
   draw(groups, AGENTS / CURVES)
