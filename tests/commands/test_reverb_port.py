@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from callsheet.commands import run
+from callsheet.commands import online
 from callsheet.commands.main import main
 from tests.commands.conftest import refusal
 
@@ -29,7 +29,7 @@ def test_port_that_is_taken(capsys, place):
 
 @pytest.mark.timeout(180)
 def test_port_that_is_taken_between_the_check_and_the_start(capfd, place, monkeypatch):
-  monkeypatch.setattr(run, '_check_port', lambda port: None)
+  monkeypatch.setattr(online, '_check_port', lambda port: None)
   with socket.create_server(('', 0)) as taken, pytest.raises(SystemExit) as ended:
     port = taken.getsockname()[1]
     main(['run', 'dqn', '--replay=reverb', '--name=mine', f'--replay_port={port}'])
