@@ -31,7 +31,7 @@ test: check
 ifeq ($(TESTS),tests)
 	@failed=0; \
 	$(VENV)/bin/python -m pytest tests --ignore=tests/launch -n 2 $(PYTEST) || failed=1; \
-	$(VENV)/bin/python -m pytest tests/launch -n 3 --max-worker-restart=0 $(PYTEST) || failed=1; \
+	$(VENV)/bin/python -m pytest tests/launch $(PYTEST) || failed=1; \
 	exit $$failed
 else
 	$(VENV)/bin/python -m pytest $(TESTS) $(PYTEST)
