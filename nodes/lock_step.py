@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 
@@ -119,7 +118,7 @@ class LockStep:
     written: Future[int] | None = None
     drawn: Future[Sample] | None = None
     while not stop.is_set():
-      credit = self._settle(written, drawn)
+      credit = self._settle(written, drawn, stop)
       if drawn is not None and drawn.done():
         self._learner.learn_on(drawn.result())
         drawn = None
@@ -146,8 +145,16 @@ class LockStep:
     for part in (self._actor, self._learner, self._evaluator):
       part.close()
 
-  def _settle(self, written: Future[int] | None, drawn: Future[Sample] | None) -> float:
-    """Waits until each is done or held back by the limiter; returns its credit."""
+  def _settle(
+    self,
+    written: Future[int] | None,
+    drawn: Future[Sample] | None,
+    stop: threading.Event,
+  ) -> float:
+    """Waits until each is done or held back by the limiter; returns its credit.
+
+    A stop ends the wait.
+    """
     while True:
       # First: what is done by then shows in the standing.
       writes = written is not None and not written.done()
@@ -159,6 +166,5 @@ class LockStep:
       if draws:
         held = standing.state in ('learner waits', 'filling')
         draws = not (standing.waiting_samplers and held)
-      if not writes and not draws:
+      if (not writes and not draws) or stop.wait(_POLL):
         return standing.credit
-      time.sleep(_POLL)

@@ -44,6 +44,7 @@ def test_reaches_its_target(runs: Path, row: Row, backend: str, seed: int) -> No
     ],
     capture_output=True,
     text=True,
+    timeout=3000,
   )
   assert done.returncode == 0, done.stderr
   lines = (runs / name / 'metrics.jsonl').read_text().splitlines()
