@@ -31,6 +31,8 @@ def test_it_solves_two_states(lstm_size):
 
 
 def test_it_nearly_solves_two_states_of_continuous_actions():
-  learnt = learn(guard.CONTINUOUS)
+  learnt = learn(
+    guard.CONTINUOUS, batch_size=16, queue_size=32, num_epochs=4, learning_rate=5e-3
+  )
   assert learnt.falls('value_loss')
   assert learnt.greedy_return > guard.BEST - 0.1

@@ -39,7 +39,7 @@ def test_no_process_imports_tensorflow_and_few_import_jax(
   tables.mkdir()
   shell.customize(WITNESS.format(folder=str(tables)))
   code, out, err = shell.run(
-    'run', 'dqn', '--replay=native', '--name=mine', '--max_actor_steps=2000', *SMALL
+    'run', 'dqn', '--replay=native', '--name=mine', '--max_actor_steps=4000', *SMALL
   )
   assert (code, err) == (0, ''), out
   run = shell.place / 'runs' / 'mine'

@@ -41,7 +41,7 @@ def test_a_run_and_one_that_learns_from_it(shell: Shell):
     '--backend=processes',
     '--replay_checkpoint',
     '--name=online',
-    '--max_actor_steps=2000',
+    '--max_actor_steps=4000',
     *SMALL,
   )
   assert (code, err) == (0, ''), out

@@ -77,7 +77,7 @@ def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
     f'--replay={replay}',
     '--name=mine',
     '--n_step=2',
-    '--max_actor_steps=2000',
+    '--max_actor_steps=4000',
     *SMALL,
   )
   assert (code, err) == (0, ''), out
@@ -125,7 +125,7 @@ def test_the_native_replay_runs_without_reverb_and_tensorflow(shell: Shell):
     '--replay=native',
     '--replay_directory=columns',
     '--name=mine',
-    '--max_actor_steps=2000',
+    '--max_actor_steps=4000',
     *SMALL,
   )
   assert (code, err) == (0, ''), out

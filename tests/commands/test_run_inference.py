@@ -23,7 +23,7 @@ def test_it_acts_and_learns(shell: Shell, backend: str, num_servers: int):
     *SERVED,
     f'--num_inference_servers={num_servers}',
     f'--backend={backend}',
-    '--max_actor_steps=2000',
+    '--max_actor_steps=4000',
     *SMALL,
   )
   assert (code, err) == (0, ''), out
