@@ -239,7 +239,7 @@ def _flags() -> flags.FlagValues:
     'updates_per_dispatch',
     None,
     "Learner steps in one call of the device's; none: 16, or 1 of an agent that learns "
-    'from its newest policy alone.',
+    'from its newest policy alone, or from large images.',
     1,
   )
   flags.DEFINE_float(
