@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from callsheet.calls import call_async, with_deadline
-from callsheet.errors import CallsheetError, UsageError
+from callsheet.errors import CallsheetError, CourierError, UsageError
 from callsheet.nodes import snapshots
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.recorder import Recorder
@@ -109,6 +109,8 @@ class Snapshotter:
         aside = snapshots.make_aside(self._directory)
         place = self._write(aside)
         snapshots.prune(self._directory, self._kept, self._keep_every)
+      except CourierError:  # Some are an OSError too, but not the disk's.
+        raise
       except OSError as error:
         raise UsageError(
           f'no snapshot can be written to {self._directory} ({error.strerror or error})'
