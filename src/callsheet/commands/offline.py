@@ -16,6 +16,7 @@ from callsheet.nodes.dataset_minari import PREFIX
 from callsheet.nodes.environments import MakeEnvironment
 from callsheet.programs.offline import offline
 from callsheet.programs.program import Program
+from callsheet.programs.snapshotting import Snapshots
 
 OWN = ('dataset', 'max_learner_steps')
 
@@ -78,6 +79,7 @@ def program(
   make_environment: MakeEnvironment,
   target_return: float | None,
   folder: str,
+  snapshots: Snapshots | None,
 ) -> Program:
   """The program.
 
@@ -87,6 +89,7 @@ def program(
     make_environment: makes the environments that it is evaluated in.
     target_return: that ends the run; None for none.
     folder: of the run, absolute.
+    snapshots: that are taken into it; None for none.
   """
   source = values.dataset
   return offline(
@@ -101,4 +104,5 @@ def program(
     updates_per_dispatch=values.updates_per_dispatch or 16,
     evaluation_period=values.evaluation_period,
     run_directory=folder,
+    snapshots=snapshots,
   )

@@ -25,6 +25,7 @@ from callsheet.programs.actor_learner import (
 )
 from callsheet.programs.lock_step import lock_step
 from callsheet.programs.program import Program
+from callsheet.programs.snapshotting import Snapshots
 
 OWN = (
   'num_actors',
@@ -53,6 +54,9 @@ _NOT_IN_LOCK_STEP = (
   'replay',
   'replay_directory',
   'replay_checkpoint',
+  'snapshot_every',
+  'snapshots_kept',
+  'snapshot_keep_every',
 )
 
 
@@ -105,6 +109,9 @@ def program(
   target_return: float | None,
   folder: str,
   backend: Backend,
+  snapshots: Snapshots | None,
+  life: int = 0,
+  replay_room: int = 0,
 ) -> tuple[Program, str]:
   """The program, and what its replay is, in words.
 
@@ -116,6 +123,9 @@ def program(
     target_return: that ends the run; None for none.
     folder: of the run, absolute.
     backend: that it will run as.
+    snapshots: that are taken into the folder; None for none.
+    life: how often the run was begun before.
+    replay_room: environments that its replay has had room for.
 
   Raises:
     UsageError: a flag that can't be met, or doesn't fit another.
@@ -153,12 +163,20 @@ def program(
     make_replay=make_replay,
     replay_options=options,
     check_here=here,
+    snapshots=snapshots,
+    life=life,
+    replay_room=replay_room,
   )
   taken = None
   if here:
-    tables = with_room(agent.tables, values.num_actors * values.num_environments)
+    tables = with_room(agent.tables, room(values, replay_room))
     taken = check_replay(make_replay, tables, options)
   return made, f'{values.replay} replay' + (f' ({taken})' if taken else '')
+
+
+def room(values: flags.FlagValues, replay_room: int = 0) -> int:
+  """Environments that the replay needs room for, or has it anyway."""
+  return max(int(values.num_actors * values.num_environments), replay_room)
 
 
 def _lock_step(
