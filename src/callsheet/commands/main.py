@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import select
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 
@@ -26,18 +28,54 @@ met, and 130 after Ctrl-C.
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs a command and exits: 0 finished, 1 failed, 2 bad usage, 130 interrupted."""
+  """Runs a command and exits: 0 finished, 1 failed, 2 bad usage, 130 interrupted.
+
+  Where nobody reads what it prints any more (`callsheet help run dqn | head`), it ends
+  with 1, without a word.
+  """
   try:
-    code = _command(list(sys.argv[1:] if argv is None else argv))
-  except UsageError as error:
-    code = _complain(error, USAGE)
-  except NodeFailed as error:
-    code = _complain(error.reason, USAGE) if error.refused else _complain(error, FAILED)
-  except CallsheetError as error:
-    code = _complain(error, FAILED)
-  except KeyboardInterrupt:
-    code = _complain('interrupted', INTERRUPTED)
+    code = _code(list(sys.argv[1:] if argv is None else argv))
+    sys.stdout.flush()
+  except BrokenPipeError:
+    if not _leave_closed_pipes():
+      raise
+    code = FAILED
   sys.exit(code)
+
+
+def _code(argv: list[str]) -> int:
+  try:
+    return _command(argv)
+  except UsageError as error:
+    return _complain(error, USAGE)
+  except NodeFailed as error:
+    return _complain(error.reason, USAGE) if error.refused else _complain(error, FAILED)
+  except CallsheetError as error:
+    return _complain(error, FAILED)
+  except KeyboardInterrupt:
+    return _complain('interrupted', INTERRUPTED)
+
+
+def _leave_closed_pipes() -> bool:
+  """Lets what is left in the buffers of closed pipes go nowhere.
+
+  Python flushes them when it ends, and would complain then.
+
+  Returns:
+    Whether there was such a pipe.
+  """
+  closed = []
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):  # It is no file, or closed.
+      poll = select.poll()
+      poll.register(stream.fileno(), 0)
+      if any(event & select.POLLERR for _, event in poll.poll(0)):
+        closed.append(stream.fileno())
+  for number in closed:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+  return bool(closed)
 
 
 def _complain(what: object, code: int) -> int:

@@ -81,6 +81,7 @@ def run(argv: list[str]) -> int:
         console,
         run.target_return,
         live=backends.keeps_logs(backend),
+        acts=run.acts,
       )
   except (KeyboardInterrupt, UsageError, NodeFailed) as error:
     # A node that failed has left its log; a run that never began has left nothing.
@@ -102,6 +103,7 @@ class _Run(NamedTuple):
   folder: str
   config: dict[str, Any]
   target_return: float | None
+  acts: bool
 
 
 def _conclude(run: _Run, directory: str, console: Console) -> None:
@@ -167,7 +169,8 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     'python': platform.python_version(),
   }
   title = f'{name} on {values.env}, seed {values.seed}'
-  return _Run(program, backend, title, source, folder, described, target)
+  acts = not learns_offline
+  return _Run(program, backend, title, source, folder, described, target, acts)
 
 
 def _check_flags(name: str, values: flags.FlagValues, learns_offline: bool) -> None:
