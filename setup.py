@@ -52,6 +52,7 @@ setup(
     'gymnasium>=1.1',
     'matplotlib>=3.9',
     'orbax-checkpoint>=0.11',
+    'packaging>=23',
     'rich>=13',
   ],
   extras_require={

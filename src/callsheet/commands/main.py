@@ -20,6 +20,7 @@ HELP = """callsheet: program graphs for reinforcement learning
   callsheet launch FILE.py:PROGRAM [--backend=BACKEND] [--dry_run | --detach]
   callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0]
   callsheet envs [PATTERN]        the environments, and how to install more
+  callsheet doctor                what this installation can run, and what it lacks
   callsheet help run AGENT        the flags, the agent's own among them
 
 The exit code is 0 if it finished, 1 if a node failed, 2 for a request that can't be
@@ -90,7 +91,13 @@ def _command(argv: list[str]) -> int:
     print(HELP, end='')
     return FINISHED
   name, *rest = argv
-  commands = {'run': _run, 'launch': _launch, 'eval': _eval, 'envs': _envs}
+  commands = {
+    'run': _run,
+    'launch': _launch,
+    'eval': _eval,
+    'envs': _envs,
+    'doctor': _doctor,
+  }
   if name not in commands:
     near = difflib.get_close_matches(name, commands, n=1)
     hint = f'did you mean {near[0]!r}? ' if near else ''
@@ -147,6 +154,15 @@ def _envs(argv: list[str]) -> int:
   from callsheet.commands.envs import envs
 
   return envs(argv)
+
+
+def _doctor(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_diagnosis()
+  from callsheet.commands.doctor import doctor
+
+  return doctor(argv)
 
 
 if __name__ == '__main__':
