@@ -5,9 +5,11 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
+from callsheet.calls import call_async
 from callsheet.errors import NodeFailed
 from callsheet.launch import courier
 from callsheet.launch.addresses import group_of
@@ -21,13 +23,17 @@ from callsheet.launch.events import (
   Ready,
   Stopped,
 )
+from callsheet.outcomes import Outcome
 from callsheet.programs.handle import name_of
-from callsheet.programs.plan import Plan
+from callsheet.programs.plan import Plan, concludes
 
 S = TypeVar('S')
 
 # The node that dies and those that miss it report within this many seconds.
 SETTLE = 0.5
+
+# Seconds that a service has to take in how the program ends.
+_TELL = 2.0
 
 
 @dataclass
@@ -154,6 +160,7 @@ class Running:
     try:
       self._kill_broken()
       for level in self._plan.stop_order():
+        self._conclude(level)
         self._stop_level(level)
     finally:
       # Those whose nodes have all stopped are about to exit by themselves.
@@ -173,6 +180,31 @@ class Running:
     for name, unit in self._units.items():
       if unit.alive and name not in failed and not failed.isdisjoint(unit.company):
         self._crew.kill(name)
+
+  def _conclude(self, level: tuple[str, ...]) -> None:
+    """Tells the services of a level that want to know how the program ends."""
+
+    def wake(told: Future[Any]) -> None:
+      # Of no life that there is: it ends a wait for events.
+      self._events.put((self._unit_of[level[0]], -1, Stopped('')))
+
+    told = [
+      call_async(self.client(node).conclude, self._outcome())
+      for node in level
+      if concludes(self._plan.node(node)) and self._up(node)
+    ]
+    for each in told:
+      each.add_done_callback(wake)
+    self._follow_until(lambda: all(each.done() for each in told), _TELL)
+
+  def _up(self, node: str) -> bool:
+    unit = self._units[self._unit_of[node]]
+    return unit.alive and node in unit.ready and node not in unit.stopped
+
+  def _outcome(self) -> Outcome:
+    if self._failures:
+      return 'failed'
+    return 'interrupted' if self._settled_at is None else 'finished'
 
   def _stop_level(self, level: tuple[str, ...]) -> None:
     def ended(node: str) -> bool:

@@ -25,6 +25,7 @@ from callsheet.nodes.relay import Relay
 from callsheet.nodes.replay import Replay
 from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.nodes.shards import shares
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.nodes.variables import ParameterSource
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import OnFailure, Resources
@@ -64,6 +65,7 @@ def actor_learner(
   make_replay: Callable[..., Replay] = ENGINES[DEFAULT_ENGINE],
   replay_options: Mapping[str, object] = MappingProxyType({}),
   check_here: bool = True,
+  sinks: Sequence[SinkOptions] = (),
 ) -> Program:
   """The program in which actors write to a replay that a learner samples.
 
@@ -99,6 +101,7 @@ def actor_learner(
     replay_options: further keyword arguments of the engine.
     check_here: whether the replay will run on this machine, so that its tables have to
       fit here.
+    sinks: where the recorder's rows go beside the run's files.
 
   Raises:
     UsageError: there is no actor, a server without an actor, another `inference`, the
@@ -138,7 +141,9 @@ def actor_learner(
       ]
   for tables in tables_of if check_here else ():
     check_replay(make_replay, tables, replay_options)
-  recorder = program.add('recorder', Recorder, folder(), counter, replay)
+  recorder = program.add(
+    'recorder', Recorder, folder(), counter, replay, sinks=tuple(sinks)
+  )
   learner = program.add(
     Node('learner', resources=Resources(hosts=num_learner_hosts)),
     Learner,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from callsheet.agents.base import Agent, NStep
 from callsheet.errors import UsageError
@@ -12,6 +13,7 @@ from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs.actor_learner import run_seed
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import Resources
@@ -30,6 +32,7 @@ def offline(
   updates_per_dispatch: int = 16,
   evaluation_period: float = 0.3,
   run_directory: str | None = None,
+  sinks: Sequence[SinkOptions] = (),
 ) -> Program:
   """The program in which nobody acts but to evaluate: a learner samples a dataset.
 
@@ -49,6 +52,7 @@ def offline(
     updates_per_dispatch: see `Learner`.
     evaluation_period: seconds from the end of one evaluation to the next.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
+    sinks: where the recorder's rows go beside the run's files.
 
   Raises:
     UsageError: the agent doesn't learn from transitions, or the learner's processes
@@ -73,7 +77,9 @@ def offline(
   base = run_seed(seed)
   counter = program.add('counter', Counter)
   samples = program.add('dataset', Dataset, dataset, agent.spec, writes, seed=base + 2)
-  recorder = program.add('recorder', Recorder, folder(), counter, samples)
+  recorder = program.add(
+    'recorder', Recorder, folder(), counter, samples, sinks=tuple(sinks)
+  )
   learner = program.add(
     Node('learner', resources=Resources(hosts=num_learner_hosts)),
     Learner,

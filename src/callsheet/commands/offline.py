@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from callsheet.errors import UsageError
 from callsheet.nodes import datasets
 from callsheet.nodes.dataset_minari import PREFIX
 from callsheet.nodes.environments import MakeEnvironment
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs.offline import offline
 from callsheet.programs.program import Program
 
@@ -78,6 +80,7 @@ def program(
   make_environment: MakeEnvironment,
   target_return: float | None,
   folder: str,
+  chosen: Sequence[SinkOptions] = (),
 ) -> Program:
   """The program.
 
@@ -87,6 +90,7 @@ def program(
     make_environment: makes the environments that it is evaluated in.
     target_return: that ends the run; None for none.
     folder: of the run, absolute.
+    chosen: sinks, where its figures go beside its files.
   """
   source = values.dataset
   return offline(
@@ -101,4 +105,5 @@ def program(
     updates_per_dispatch=values.updates_per_dispatch or 16,
     evaluation_period=values.evaluation_period,
     run_directory=folder,
+    sinks=chosen,
   )

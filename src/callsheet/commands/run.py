@@ -24,6 +24,7 @@ from callsheet.commands import (
   offline,
   online,
   report,
+  sinks,
 )
 from callsheet.commands.flags import (
   config_names,
@@ -147,19 +148,12 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
       'process for all; take --backend=processes'
     )
   directory = os.path.abspath(folder)
-  make_evaluation = make_named(values.env, evaluation=True, **options)
-  if learns_offline:
-    program = offline.program(values, agent, make_evaluation, target, directory)
-  else:
-    program, source = online.program(
-      values, agent, make_environment, make_evaluation, target, directory, backend
-    )
   described = {
     'agent': name,
     'agent_config': dataclasses.asdict(config),
     'flags': {
       flag: values[flag].value
-      for flag in (*_OWN, *(offline.OWN if learns_offline else online.OWN))
+      for flag in (*_OWN, *sinks.OWN, *(offline.OWN if learns_offline else online.OWN))
     },
     'target_return': target,
     'versions': {
@@ -168,6 +162,21 @@ def _prepare(name: str, values: flags.FlagValues) -> _Run:
     },
     'python': platform.python_version(),
   }
+  chosen = sinks.read(values, directory, described, not backends.elsewhere(backend))
+  make_evaluation = make_named(values.env, evaluation=True, **options)
+  if learns_offline:
+    program = offline.program(values, agent, make_evaluation, target, directory, chosen)
+  else:
+    program, source = online.program(
+      values,
+      agent,
+      make_environment,
+      make_evaluation,
+      target,
+      directory,
+      backend,
+      chosen,
+    )
   title = f'{name} on {values.env}, seed {values.seed}'
   acts = not learns_offline
   return _Run(program, backend, title, source, folder, described, target, acts)
@@ -210,6 +219,7 @@ def _help(values: flags.FlagValues, known: list[str]) -> str:
     sections['actors and replay'] = online.OWN
   if learns_offline or not known:
     sections['learning from a dataset'] = offline.OWN
+  sections['figures, beside metrics.csv and metrics.jsonl'] = sinks.OWN
   sections |= backends.sections(values)
   for name in known[:1]:
     sections[f'{name} (write None as `none`)'] = config_names(
@@ -224,6 +234,7 @@ def _flags() -> flags.FlagValues:
   backends.define(values)
   online.define(values)
   offline.define(values)
+  sinks.define(values)
 
   def string(name: str, default: str | None, what: str) -> None:
     flags.DEFINE_string(name, default, what, flag_values=values)
