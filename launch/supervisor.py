@@ -23,6 +23,7 @@ from callsheet.launch.events import (
   Ready,
   Stopped,
 )
+from callsheet.launch.standing import Standing, state_of
 from callsheet.outcomes import Outcome
 from callsheet.programs.handle import name_of
 from callsheet.programs.plan import Plan, concludes
@@ -100,6 +101,38 @@ class Running:
     self.stop()
     if self._failures and error is None:
       raise self._first_failure()
+
+  @property
+  def plan(self) -> Plan:
+    """What runs."""
+    return self._plan
+
+  @property
+  def stopping(self) -> bool:
+    """Whether the nodes are being stopped."""
+    return self._stopping
+
+  def end(self) -> None:
+    """Has `wait` end the program well, as a node does that ends it; from any thread."""
+    self._settled_at = self._settled_at or time.monotonic()
+    # Of no life that there is: it wakes whoever follows.
+    self._events.put((self._plan.nodes[0].unit, -1, Stopped('')))
+
+  def connect(self, node: str) -> Any:
+    """A client of the node of this name that is the caller's own to close."""
+    return self._crew.book.connect(self._plan.node(node).name)
+
+  def standings(self) -> dict[str, Standing]:
+    """How each node stands; from any thread."""
+    failed = {failure.node for failure in list(self._failures)}
+    return {
+      node.name: Standing(
+        state_of(self._units[node.unit], node.name, node.name in failed),
+        self._units[node.unit].restarts,
+        self._crew.log(node.unit),
+      )
+      for node in self._plan.nodes
+    }
 
   @property
   def over(self) -> bool:

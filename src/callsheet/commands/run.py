@@ -37,6 +37,7 @@ from callsheet.commands.flags import (
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Backend, Terminal, Threads, start
 from callsheet.launch.launching import terminated_like_interrupted
+from callsheet.launch.observe.gathering import Observing
 from callsheet.nodes.named_environments import make_named, target_return
 from callsheet.programs.program import Program
 
@@ -74,8 +75,10 @@ def run(argv: list[str]) -> int:
   try:
     with (
       terminated_like_interrupted(),
+      Observing(folder.path, backend.name) as observing,
       start(plan, backend, terminal=Terminal(console)) as running,
     ):
+      observing.follow(running)
       dashboard.follow(
         running,
         running.client('recorder').latest,
