@@ -73,7 +73,8 @@ def read(values: flags.FlagValues, log_directory: str | None = None) -> Backend:
 
 def keeps_logs(backend: Backend) -> bool:
   """Whether the nodes' output goes into files, so that the terminal is free."""
-  return getattr(backend, 'log_directory', None) is not None
+  shares = getattr(backend, 'shares_terminal', False)
+  return not shares and getattr(backend, 'log_directory', None) is not None
 
 
 def elsewhere(backend: Backend) -> bool:

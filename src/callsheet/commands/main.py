@@ -19,6 +19,7 @@ HELP = """callsheet: program graphs for reinforcement learning
   callsheet run AGENT [--env=ENV] [--backend=BACKEND] [flags]
   callsheet launch FILE.py:PROGRAM [--backend=BACKEND] [--dry_run | --detach]
   callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0]
+  callsheet logs RUN [NODE] [-f]  what its nodes have printed, and print now
   callsheet envs [PATTERN]        the environments, and how to install more
   callsheet doctor                what this installation can run, and what it lacks
   callsheet help run AGENT        the flags, the agent's own among them
@@ -96,6 +97,7 @@ def _command(argv: list[str]) -> int:
     'launch': _launch,
     'eval': _eval,
     'envs': _envs,
+    'logs': _logs,
     'doctor': _doctor,
   }
   if name not in commands:
@@ -154,6 +156,15 @@ def _envs(argv: list[str]) -> int:
   from callsheet.commands.envs import envs
 
   return envs(argv)
+
+
+def _logs(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_showing()
+  from callsheet.commands.logs import logs
+
+  return logs(argv)
 
 
 def _doctor(argv: list[str]) -> int:

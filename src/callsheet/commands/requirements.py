@@ -26,6 +26,7 @@ _TRAINING = _PLAYING | {
   'rich': 'rich',
 }
 _LISTING = {'gymnasium': 'gymnasium', 'rich': 'rich'}
+_SHOWING = {'rich': 'rich', 'absl': 'absl-py', 'cloudpickle': 'cloudpickle'}
 _DIAGNOSIS = {'rich': 'rich', 'absl': 'absl-py', 'packaging': 'packaging'}
 _REVERB = {'reverb': 'dm-reverb', 'tensorflow': 'tensorflow-cpu'}
 _EVERYWHERE = '`make run` in a checkout sets up the whole set, on Python 3.10 to 3.13'
@@ -53,6 +54,11 @@ def for_playing() -> None:
 def for_listing() -> None:
   """Raises a `UsageError` that names the packages that listing environments misses."""
   _check(_LISTING, _EVERYWHERE)
+
+
+def for_showing() -> None:
+  """Raises a `UsageError` that names the packages that showing a run misses."""
+  _check(_SHOWING, _EVERYWHERE)
 
 
 def for_diagnosis() -> None:
