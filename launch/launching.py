@@ -113,15 +113,19 @@ def launch(
     running.wait()
 
 
+class Terminated(KeyboardInterrupt):
+  """SIGTERM came: what a cluster sends to what it is about to take away."""
+
+
 @contextlib.contextmanager
 def terminated_like_interrupted() -> Iterator[None]:
-  """SIGTERM raises KeyboardInterrupt inside, as Ctrl-C does; main thread alone."""
+  """SIGTERM raises a KeyboardInterrupt inside, as Ctrl-C does; main thread alone."""
   if threading.current_thread() is not threading.main_thread():
     yield
     return
 
   def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
+    raise Terminated
 
   before = signal.signal(signal.SIGTERM, interrupt)
   try:

@@ -247,12 +247,16 @@ class Running:
     for node in level:
       if not ended(node):
         self._crew.stop(node)
-    if self._follow_until(lambda: all(map(ended, level)), self._grace):
-      return
-    for node in level:
-      if not ended(node):
-        self._say(node, f'did not stop within {self._grace:g} s: killed')
-        self._crew.kill(self._unit_of[node])
+    graces = {node: max(self._grace, self._plan.node(node).grace) for node in level}
+    began = time.monotonic()
+    for grace in sorted({*graces.values()}):
+      left = began + grace - time.monotonic()
+      if self._follow_until(lambda: all(map(ended, level)), left):
+        return
+      for node in level:
+        if graces[node] <= grace and not ended(node):
+          self._say(node, f'did not stop within {grace:g} s: killed')
+          self._crew.kill(self._unit_of[node])
 
   def _start(self, name: str) -> None:
     unit = self._units[name]

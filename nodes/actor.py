@@ -6,17 +6,17 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 import dm_env
 import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Agent, NStep, Sequences
-from callsheet.calls import call_async
-from callsheet.errors import UsageError
+from callsheet.calls import call_async, lasting, retried
+from callsheet.errors import UnknownSource, UsageError
 from callsheet.nodes.acting import Acting, Inference, LocalPolicy, RemotePolicy
-from callsheet.nodes.counter import Counter
+from callsheet.nodes.counter import Counter, Tally
 from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.playing import EpisodeReturns
 from callsheet.nodes.recorder import Recorder
@@ -84,7 +84,7 @@ class Actor:
         'Actor(..., None, ..., inference=server)'
       )
     self._agent, self._replay = agent, joined(replay)
-    self._counter, self._recorder = counter, recorder
+    self._tally, self._recorder = Tally(counter), recorder
     self._environment = make_environment(num_environments, seed)
     self._seed = seed
     self._block_length = block_length
@@ -154,23 +154,41 @@ class Actor:
       # Before the wait, which may be long: what was played shows already.
       if time.monotonic() - self._reported_at >= self._report_period:
         self.report()
-      if sent is not None:
-        sent.result()
-        sent = None
+      self._arrived(sent)
       sent = self.write()
-      if sent is not None and self._agent.on_policy:
-        sent.result()
+      if self._agent.on_policy:
+        self._arrived(sent)
+
+  def _arrived(self, sent: Future[int] | None) -> None:
+    """Waits for it, which may take long; what was played is counted meanwhile."""
+    if sent is None:
+      return
+    left = self._reported_at + self._report_period - time.monotonic()
+    if not wait([sent], max(0.0, left)).done:
+      self.report()
+    sent.result()
 
   def write(self) -> Future[int] | None:
-    """Sends what was played since the last call, if it makes anything."""
+    """Sends what was played since the last call, if it makes anything.
+
+    A block that is lost with its replay is sent again, to the restarted one; should
+    the replay have lost no more than the connection, it is there twice.
+    """
     table = self._agent.writes.table
     columns = self._writer.take()
     if columns is None:
       return None
     if isinstance(self._writer, NStepWriter):
-      return call_async(self._replay.insert, table, columns)
+      return lasting(lambda _: call_async(self._replay.insert, table, columns))
     fresh, self._appended = not self._appended, True
-    return call_async(self._replay.append, table, self._seed, columns, fresh=fresh)
+
+    def append(again: bool) -> Future[int]:
+      # A replay that was lost no longer knows what its episodes had begun with.
+      return call_async(
+        self._replay.append, table, self._seed, columns, fresh=fresh or again
+      )
+
+    return lasting(append, *(() if fresh else (UnknownSource,)))
 
   def _step(
     self, before: dm_env.TimeStep, action: NDArray[np.generic], extras: object
@@ -191,11 +209,11 @@ class Actor:
     self._reported_at = time.monotonic()
     if not steps:
       return
-    self._counter.add(actor_steps=steps, episodes=len(ended))
+    self._tally.add(actor_steps=steps, episodes=len(ended))
     figures = {'parameter_age': self._policy.parameter_age()}
     if ended:
       figures['return'] = float(np.mean(ended))
-    self._recorder.record('actor', figures, index=self._seed)
+    retried(self._recorder.record)('actor', figures, index=self._seed)
 
 
 def _block_length(agent: Agent) -> int:

@@ -24,17 +24,19 @@ class Turn(NamedTuple):
   Attributes:
     placed: what is learnt on.
     publish: whether the parameters are published after it.
+    gather: whether the state is gathered before it.
   """
 
   placed: Placed
   publish: bool
+  gather: bool
 
 
 class Agreement(Protocol):
   """Says what comes next."""
 
   def next(
-    self, prefetch: Prefetch, stop: threading.Event, publish: bool
+    self, prefetch: Prefetch, stop: threading.Event, publish: bool, gather: bool = False
   ) -> Turn | None:
     """The next turn, once there is one; None at the end, or if one is stopping.
 
@@ -42,6 +44,7 @@ class Agreement(Protocol):
       prefetch: this process's samples.
       stop: the node's.
       publish: whether it is time to; that of process 0 counts.
+      gather: whether somebody wants the state; that of process 0 counts.
 
     Raises:
       CallCancelled: the stop came while it waited, and there is no other process.
@@ -58,11 +61,11 @@ class Alone:
   """One process does what it likes."""
 
   def next(
-    self, prefetch: Prefetch, stop: threading.Event, publish: bool
+    self, prefetch: Prefetch, stop: threading.Event, publish: bool, gather: bool = False
   ) -> Turn | None:
     """See `Agreement.next`."""
     placed = None if stop.is_set() else prefetch.take()
-    return None if placed is None else Turn(placed, publish)
+    return None if placed is None else Turn(placed, publish, gather)
 
 
 class Vote:
@@ -78,16 +81,17 @@ class Vote:
     self._leads = jax.process_index() == 0
 
   def next(
-    self, prefetch: Prefetch, stop: threading.Event, publish: bool
+    self, prefetch: Prefetch, stop: threading.Event, publish: bool, gather: bool = False
   ) -> Turn | None:
     """See `Agreement.next`."""
     while True:
       own = _own(prefetch, stop)
-      vote, publishes = self._agree(own, publish and self._leads)
+      leads = self._leads
+      vote, publishes, gathers = self._agree(own, publish and leads, gather and leads)
       if vote == _STOPPING:
         return None
       if vote == _READY and (placed := prefetch.take()) is not None:
-        return Turn(placed, bool(publishes))
+        return Turn(placed, bool(publishes), bool(gathers))
 
   def _agree(self, *votes: int) -> list[int]:
     own = np.array([votes], np.int32)

@@ -24,27 +24,45 @@ def save(directory: str, tree: Any) -> None:
   Args:
     directory: of this one checkpoint; the folders above it are made.
     tree: a pytree of at least one array; of numpy's, where JAX has other processes.
+
+  Raises:
+    UsageError: it can't be written, the disk is full; what was there stays.
   """
   # orbax takes a while to import: processes that save nothing don't pay it.
   import orbax.checkpoint as ocp
 
-  # It would wait for the other processes of a learner; only this one saves.
-  me = jax.process_index()
-  alone = ocp.options.MultiprocessingOptions(
-    primary_host=me, active_processes={me}, barrier_sync_key_prefix='callsheet'
-  )
   directory = os.path.abspath(directory)
   aside, old = _aside(directory), _old(directory)
-  # What a crash has left: whole ones and those that orbax was still writing.
+  _remove_leftovers(aside)
+  try:
+    with ocp.StandardCheckpointer(multiprocessing_options=_alone_among()) as writer:
+      writer.save(aside, _boxed(tree))
+    if os.path.isdir(directory):
+      shutil.rmtree(old, ignore_errors=True)
+      os.rename(directory, old)
+    os.rename(aside, directory)
+  # orbax and what it writes with have no common exception for a full disk.
+  except Exception as error:
+    _remove_leftovers(aside)
+    why = next(iter(str(error).splitlines()), type(error).__name__)
+    raise UsageError(f'{directory} can not be written: {why}') from error
+  shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_leftovers(aside: str) -> None:
+  """What a crash has left: whole ones and those that orbax was still writing."""
   for leftover in (aside, *glob.glob(f'{glob.escape(aside)}.orbax-checkpoint-tmp*')):
     shutil.rmtree(leftover, ignore_errors=True)
-  with ocp.StandardCheckpointer(multiprocessing_options=alone) as checkpointer:
-    checkpointer.save(aside, _boxed(tree))
-  if os.path.isdir(directory):
-    shutil.rmtree(old, ignore_errors=True)
-    os.rename(directory, old)
-  os.rename(aside, directory)
-  shutil.rmtree(old, ignore_errors=True)
+
+
+def _alone_among() -> Any:
+  """orbax would wait for the other processes of a learner; this one needs none."""
+  import orbax.checkpoint as ocp
+
+  me = jax.process_index()
+  return ocp.options.MultiprocessingOptions(
+    primary_host=me, active_processes={me}, barrier_sync_key_prefix='callsheet'
+  )
 
 
 def restore(directory: str, like: Any) -> Any:
@@ -66,7 +84,9 @@ def restore(directory: str, like: Any) -> Any:
     raise UsageError(f'there is no checkpoint at {directory}')
   boxed = _boxed(like)
   try:
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(
+      multiprocessing_options=_alone_among()
+    ) as checkpointer:
       metadata = checkpointer.metadata(found).item_metadata
       if metadata is None:
         raise ValueError('it is damaged')

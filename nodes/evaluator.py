@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import logging
+import math
 import threading
 
 import jax
@@ -9,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Agent, Params
+from callsheet.calls import retried
+from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.environments import MakeEnvironment
@@ -21,7 +26,7 @@ class Evaluator:
   """Plays a batch of episodes for each version of the parameters that it gets hold of.
 
   None is played twice, and the parameters are kept only if their mean return is above
-  all before it in this life of the node.
+  all before it, those of the node's earlier lives included.
 
   Args:
     agent: whose evaluation policy it plays.
@@ -37,7 +42,7 @@ class Evaluator:
       it hasn't yet, and returns.
     max_learner_steps: likewise; offline there is no actor.
     policy_directory: the best parameters are saved there, those that reach the target
-      last of all; None saves nothing.
+      last of all, and beside it what they returned; None saves nothing.
     period: seconds from the end of one evaluation to the next.
   """
 
@@ -69,7 +74,7 @@ class Evaluator:
     }
     self._policy_directory = policy_directory
     self._period = period
-    self._best, self._evaluated = -np.inf, -1
+    self._best, self._evaluated = _best_return(policy_directory), -1
 
   def run(self, stop: threading.Event) -> None:
     """Evaluates until the target or the budget is reached, or the stop comes."""
@@ -84,7 +89,7 @@ class Evaluator:
       whether the target or the budget is reached.
     """
     # Counted before the parameters are asked for, which are no older than that.
-    counts = self._counter.counts()
+    counts = retried(self._counter.counts)()
     steps = {name: counts.get(name, 0) for name in self._budgets}
     params = self._variables.refresh()
     reached = False
@@ -115,9 +120,8 @@ class Evaluator:
     mean = float(np.mean(returns))
     if reached or mean > self._best:
       self._best = max(mean, self._best)
-      if self._policy_directory is not None:
-        checkpoints.save(self._policy_directory, params)
-    self._recorder.record(
+      self._save(params)
+    retried(self._recorder.record)(
       'evaluator', {'return': mean, 'best_return': self._best, **steps}
     )
     return reached
@@ -127,7 +131,33 @@ class Evaluator:
     carry = self._agent.initial_carry(self._environment.num_environments)
     return play_episodes(self._act, params, carry, self._environment, key, stop)
 
+  def _save(self, params: Params) -> None:
+    if self._policy_directory is None:
+      return
+    try:
+      checkpoints.save(self._policy_directory, params)
+      with open(_note(self._policy_directory), 'w') as file:
+        json.dump({'return': self._best}, file)
+    except (OSError, UsageError) as error:
+      # Of a full disk the run needn't die: the next one may fit.
+      logging.getLogger(__name__).warning('the best policy is not saved: %s', error)
+
   def _reaches(self, returns: NDArray[np.float64] | None) -> bool:
     if returns is None or self._target_return is None:
       return False
     return float(np.mean(returns)) >= self._target_return
+
+
+def _note(policy_directory: str) -> str:
+  return f'{policy_directory}.json'
+
+
+def _best_return(policy_directory: str | None) -> float:
+  """Of the policy that an earlier life has saved."""
+  if policy_directory is None:
+    return -math.inf
+  try:
+    with open(_note(policy_directory)) as file:
+      return float(json.load(file)['return'])
+  except (OSError, ValueError, KeyError, TypeError):
+    return -math.inf

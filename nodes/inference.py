@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet.agents.base import Agent
-from callsheet.calls import blocking
+from callsheet.calls import blocking, retried
 from callsheet.errors import UsageError
 from callsheet.nodes.acting import Acted
 from callsheet.nodes.batched_policy import Asked, BatchedPolicy
@@ -203,7 +203,7 @@ class InferenceServer:
     self._reported, self._reported_at = self._statistics, time.monotonic()
     if not done.batches:
       return
-    self._recorder.record(
+    retried(self._recorder.record)(
       'inference',
       {
         'batch_size': done.mean_size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from collections import deque
@@ -105,14 +106,30 @@ class MetricsFiles:
     return float(json.loads(last[0])['seconds']) if last else 0.0
 
   def append(self, row: Row) -> None:
-    """Writes one more row to both; its values are what JSON can hold."""
-    with open(self._lines, 'a') as lines:
-      lines.write(json.dumps(row, allow_nan=False) + '\n')
-    with open(self._table, 'a', newline='') as table:
-      writer = csv.DictWriter(table, COLUMNS, extrasaction='ignore')
-      if not table.tell():
-        writer.writeheader()
-      writer.writerow(row)
+    """Writes one more row to both; its values are what JSON can hold.
+
+    Raises:
+      OSError: it can't be written, such as to a full disk; no half of it is left.
+    """
+    _append(self._lines, json.dumps(row, allow_nan=False) + '\n')
+    text = io.StringIO(newline='')
+    writer = csv.DictWriter(text, COLUMNS, extrasaction='ignore')
+    if not os.path.exists(self._table) or not os.path.getsize(self._table):
+      writer.writeheader()
+    writer.writerow(row)
+    _append(self._table, text.getvalue())
+
+
+def _append(path: str, text: str) -> None:
+  with open(path, 'ab', buffering=0) as file:
+    before = file.tell()
+    try:
+      data = text.encode()
+      while data:
+        data = data[file.write(data) :]
+    except OSError:
+      file.truncate(before)
+      raise
 
 
 def _cut_half_line(path: str) -> None:

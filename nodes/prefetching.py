@@ -8,7 +8,7 @@ from concurrent.futures import Future, wait
 from typing import NamedTuple
 
 from callsheet.agents.base import Batch, Sampling
-from callsheet.calls import call_async
+from callsheet.calls import call_async, lasting
 from callsheet.nodes.replay import Sample, Sampled
 
 
@@ -108,5 +108,9 @@ class Prefetch:
       except BaseException as error:
         placed.set_exception(error)
 
-    table, batch_size = self._samples.table, self._samples.batch_size
-    call_async(self._replay.sample, table, batch_size, size).add_done_callback(place)
+    def draw(again: bool) -> Future[Sample]:
+      samples = self._samples
+      return call_async(self._replay.sample, samples.table, samples.batch_size, size)
+
+    # What a replay that was lost had drawn, its restarted one has forgotten.
+    lasting(draw).add_done_callback(place)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import threading
 import time
@@ -72,6 +73,7 @@ class Recorder:
     self._row: Row = {}
     # Who isn't told has not seen a clean end.
     self._sinks, self._outcome = Sinks(sinks), _UNTOLD
+    self._said = False
 
   def record(self, role: str, figures: Mapping[str, float], index: int = 0) -> None:
     """Takes in a node's newest figures.
@@ -114,8 +116,19 @@ class Recorder:
     with self._lock:
       self._row = row
     self._sinks.append(row)
-    if self._files is not None:
+    if self._files is None:
+      return
+    try:
       self._files.append(row)
+      self._said = False
+    except OSError as error:
+      # A disk that is full has room again some time; the run is worth more than a row.
+      if not self._said:
+        logging.getLogger(__name__).warning(
+          'metrics can not be written (%s); rows are missing until they can',
+          error.strerror or error,
+        )
+      self._said = True
 
   def _next_row(self) -> Row:
     counts = self._counter.counts()

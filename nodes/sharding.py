@@ -38,6 +38,9 @@ class Placement(Protocol):
   def state(self, seed: int) -> State:
     """The agent's first state."""
 
+  def put(self, state: State) -> State:
+    """A state in numpy's arrays, where `dispatch` wants it."""
+
   def dispatch(self) -> Any:
     """A jitted `(state, K batches) -> (state, metrics of each)`; donates the state."""
 
@@ -74,6 +77,10 @@ class OneDevice:
   def state(self, seed: int) -> State:
     """See `Placement.state`."""
     state = jax.jit(self._agent.init)(jax.random.PRNGKey(seed))
+    return self.put(state)
+
+  def put(self, state: State) -> State:
+    """See `Placement.put`."""
     # Committed, as what a dispatch returns is: else the second would compile once more.
     return jax.device_put(state, self._sharding)
 
@@ -138,6 +145,16 @@ class ManyDevices:
       return self._agent.init(jax.random.PRNGKey(seed))
 
     return jax.jit(init, out_shardings=self._state)()
+
+  def put(self, state: State) -> State:
+    """See `Placement.put`."""
+    return jax.tree.map(
+      lambda array, sharding: jax.make_array_from_callback(
+        np.shape(array), sharding, lambda index: np.asarray(array)[index]
+      ),
+      state,
+      self._state,
+    )
 
   def dispatch(self) -> Any:
     """See `Placement.dispatch`."""

@@ -18,8 +18,8 @@ class Parameters(NamedTuple):
   """One version of the parameters.
 
   Attributes:
-    version: the learner's step that made them; it grows, unless the learner was
-      restarted.
+    version: the learner's step that made them; it grows, even over a learner's restart
+      from an earlier state, whose steps count on from there.
     params: a pytree of numpy arrays.
   """
 

@@ -27,8 +27,10 @@ from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.nodes.shards import shares
 from callsheet.nodes.sinks import SinkOptions
 from callsheet.nodes.variables import ParameterSource
+from callsheet.programs import snapshotting
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import OnFailure, Resources
+from callsheet.programs.snapshotting import Snapshots
 
 # The replay's engines by name, and the one that is taken where none is named.
 ENGINES: Mapping[str, Callable[..., Replay]] = MappingProxyType(
@@ -40,6 +42,8 @@ _INFERENCE = ('actor', 'server')
 
 # From one run's seeds to those of the next: so many nodes draw from them.
 _SEEDS = 10_000
+# And between two lives of one run: no multiple of the former.
+_LIFE = 7_368_787
 
 
 def actor_learner(
@@ -66,6 +70,9 @@ def actor_learner(
   replay_options: Mapping[str, object] = MappingProxyType({}),
   check_here: bool = True,
   sinks: Sequence[SinkOptions] = (),
+  snapshots: Snapshots | None = None,
+  life: int = 0,
+  replay_room: int = 0,
 ) -> Program:
   """The program in which actors write to a replay that a learner samples.
 
@@ -102,11 +109,16 @@ def actor_learner(
     check_here: whether the replay will run on this machine, so that its tables have to
       fit here.
     sinks: where the recorder's rows go beside the run's files.
+    snapshots: that are taken into the run's folder; needs an engine that takes a
+      `checkpoint_directory` and `restore`. None takes none.
+    life: how often this run was begun before; those who act draw other numbers then.
+    replay_room: environments that the tables have room for, if they are more than those
+      of the actors.
 
   Raises:
     UsageError: there is no actor, a server without an actor, another `inference`, the
       learner's processes can't share its batches, or the replay's tables don't fit
-      here.
+      here, or there is no folder for snapshots.
     GraphError: `make_replay` doesn't take the tables and these options.
   """
   if num_actors < 1:
@@ -124,14 +136,21 @@ def actor_learner(
   def folder(*parts: str) -> str | None:
     return None if run_directory is None else os.path.join(run_directory, *parts)
 
+  kept = snapshotting.kept_in(run_directory, snapshots)
+  restart = snapshotting.restart(kept)
+  replay_options = snapshotting.replay_options(kept, replay_options)
   base = run_seed(seed)
-  tables = with_room(agent.tables, num_actors * num_environments)
+  acting = (base + life * _LIFE) % 2**31
+  room = max(num_actors * num_environments, replay_room)
+  tables = with_room(agent.tables, room)
   agent = dataclasses.replace(agent, tables=tables)
-  counter = program.add('counter', Counter)
+  counter = program.add(Node('counter', restart=restart), Counter, kept)
   tables_of = [agent.tables] if num_replays == 1 else shares(agent.tables, num_replays)
   replay: Replay | list[Replay]
   if num_replays == 1:
-    replay = program.add('replay', make_replay, agent.tables, **replay_options)
+    replay = program.add(
+      Node('replay', restart=restart), make_replay, agent.tables, **replay_options
+    )
   else:
     # The others go on meanwhile: see `ShardedReplay`.
     with program.group('replay', restart=OnFailure(max_restarts=10)):
@@ -142,10 +161,15 @@ def actor_learner(
   for tables in tables_of if check_here else ():
     check_replay(make_replay, tables, replay_options)
   recorder = program.add(
-    'recorder', Recorder, folder(), counter, replay, sinks=tuple(sinks)
+    Node('recorder', restart=restart),
+    Recorder,
+    folder(),
+    counter,
+    replay,
+    sinks=tuple(sinks),
   )
   learner = program.add(
-    Node('learner', resources=Resources(hosts=num_learner_hosts)),
+    Node('learner', resources=Resources(hosts=num_learner_hosts), restart=restart),
     Learner,
     agent,
     replay,
@@ -154,6 +178,7 @@ def actor_learner(
     seed=base,
     updates_per_dispatch=updates_per_dispatch,
     checkpoint_directory=folder('checkpoint', 'learner'),
+    snapshot_directory=snapshotting.snapshots_in(kept),
   )
   sources: list[ParameterSource] = [learner]
   if num_relays:
@@ -176,7 +201,7 @@ def actor_learner(
             agent,
             sources[index % len(sources)],
             recorder,
-            seed=base + 2 + num_actors + index,
+            seed=acting + 2 + num_actors + index,
             max_batch_size=share * num_environments,
             update_period=0.0 if agent.on_policy else 0.1,
           )
@@ -192,7 +217,7 @@ def actor_learner(
         None if servers else sources[index % len(sources)],
         counter,
         recorder,
-        seed=base + 2 + index,
+        seed=acting + 2 + index,
         num_environments=num_environments,
         inference=servers[index % len(servers)] if servers else None,
       )
@@ -204,12 +229,15 @@ def actor_learner(
     learner,
     counter,
     recorder,
-    seed=base + 1,
+    seed=acting + 1,
     num_episodes=num_episodes,
     target_return=target_return,
     max_actor_steps=max_actor_steps,
     policy_directory=folder('checkpoint', 'policy'),
     period=evaluation_period,
+  )
+  snapshotting.add_snapshotter(
+    program, kept, snapshots, learner, counter, recorder, replay
   )
   return program
 

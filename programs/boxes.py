@@ -1,4 +1,4 @@
-"""What a drawing of a plan has: boxes, frames around them, arrows; in no language yet."""
+"""What a drawing of a plan has, in whatever language: boxes, frames, arrows."""
 
 from __future__ import annotations
 

@@ -14,9 +14,11 @@ from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
 from callsheet.nodes.sinks import SinkOptions
+from callsheet.programs import snapshotting
 from callsheet.programs.actor_learner import run_seed
 from callsheet.programs.program import Node, Program
 from callsheet.programs.resources import Resources
+from callsheet.programs.snapshotting import Snapshots
 
 
 def offline(
@@ -33,6 +35,7 @@ def offline(
   evaluation_period: float = 0.3,
   run_directory: str | None = None,
   sinks: Sequence[SinkOptions] = (),
+  snapshots: Snapshots | None = None,
 ) -> Program:
   """The program in which nobody acts but to evaluate: a learner samples a dataset.
 
@@ -53,10 +56,11 @@ def offline(
     evaluation_period: seconds from the end of one evaluation to the next.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
     sinks: where the recorder's rows go beside the run's files.
+    snapshots: that are taken into the run's folder; None takes none.
 
   Raises:
     UsageError: the agent doesn't learn from transitions, or the learner's processes
-      can't share its batches.
+      can't share its batches, or there is no folder for snapshots.
   """
   writes = agent.writes
   if not isinstance(writes, NStep):
@@ -74,14 +78,20 @@ def offline(
   def folder(*parts: str) -> str | None:
     return None if run_directory is None else os.path.join(run_directory, *parts)
 
-  base = run_seed(seed)
-  counter = program.add('counter', Counter)
+  base, kept = run_seed(seed), snapshotting.kept_in(run_directory, snapshots)
+  again = snapshotting.restart(kept)
+  counter = program.add(Node('counter', restart=again), Counter, kept)
   samples = program.add('dataset', Dataset, dataset, agent.spec, writes, seed=base + 2)
   recorder = program.add(
-    'recorder', Recorder, folder(), counter, samples, sinks=tuple(sinks)
+    Node('recorder', restart=again),
+    Recorder,
+    folder(),
+    counter,
+    samples,
+    sinks=tuple(sinks),
   )
   learner = program.add(
-    Node('learner', resources=Resources(hosts=num_learner_hosts)),
+    Node('learner', resources=Resources(hosts=num_learner_hosts), restart=again),
     Learner,
     agent,
     samples,
@@ -91,6 +101,7 @@ def offline(
     updates_per_dispatch=updates_per_dispatch,
     max_steps=max_learner_steps,
     checkpoint_directory=folder('checkpoint', 'learner'),
+    snapshot_directory=snapshotting.snapshots_in(kept),
   )
   program.add(
     Node('evaluator', ends_program=True),
@@ -107,4 +118,5 @@ def offline(
     policy_directory=folder('checkpoint', 'policy'),
     period=evaluation_period,
   )
+  snapshotting.add_snapshotter(program, kept, snapshots, learner, counter, recorder)
   return program

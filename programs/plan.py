@@ -44,6 +44,8 @@ class NodePlan:
     restart: what happens when it ends.
     ends_program: whether the program ends well when its run() returns.
     spmd: its place in the group that runs it; None if it has one process.
+    grace: seconds that it has to end when the program stops, if they are more than all
+      have.
   """
 
   name: str
@@ -57,6 +59,7 @@ class NodePlan:
   restart: Restart
   ends_program: bool
   spmd: Spmd | None = None
+  grace: float = 0.0
 
   def construct(self, resolve: Callable[[str], object]) -> object:
     """Builds the service.

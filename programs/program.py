@@ -29,12 +29,15 @@ class Node:
     resources: what it needs; one core by default.
     restart: what happens when it ends; Never() by default.
     ends_program: the program ends well when this node's run() returns.
+    grace: seconds that it has to end by itself when the program stops, where they are
+      more than all others have.
   """
 
   name: str
   resources: Resources | None = field(default=None, kw_only=True)
   restart: Restart | None = field(default=None, kw_only=True)
   ends_program: bool = field(default=False, kw_only=True)
+  grace: float = field(default=0.0, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ class Program:
       resources=node.resources or group.resources or Resources(),
       restart=node.restart or group.restart or Never(),
       ends_program=node.ends_program,
+      grace=node.grace,
     )
     self._nodes.update(self._processes(declared))
     self._handles[full] = handle

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
+
+from callsheet.errors import ConnectionLost
 
 P = ParamSpec('P')
 R = TypeVar('R')
 F = TypeVar('F', bound=Callable[..., object])
 
 _BLOCKING = '__callsheet_blocking__'
+_PAUSE = 0.05  # seconds before a lost call is made again
 
 
 def blocking(method: F) -> F:
@@ -69,3 +73,52 @@ def with_deadline(method: Callable[P, R], seconds: float | None) -> Callable[P, 
     return method
   bounded: Callable[P, R] = remote(seconds)
   return bounded
+
+
+def retried(method: Callable[P, R]) -> Callable[P, R]:
+  """The same method, called again where its peer was lost: for what may run twice.
+
+  Each call waits for a peer that is being restarted as long as any call does; whatever
+  else goes wrong is raised.
+
+  Args:
+    method: a bound method of a client, or of a plain object.
+  """
+
+  def call(*args: P.args, **kwargs: P.kwargs) -> R:
+    while True:
+      try:
+        return method(*args, **kwargs)
+      except ConnectionLost:
+        time.sleep(_PAUSE)
+
+  return call
+
+
+def lasting(begin: Callable[[bool], Future[R]], *also: type[Exception]) -> Future[R]:
+  """A call that is begun again where its peer was lost, without anybody waiting.
+
+  Args:
+    begin: starts the call, by `call_async`; it is told whether it is not the first.
+    *also: what else is answered by beginning again.
+  """
+  lasting: Future[R] = Future()
+
+  def answered(call: Future[R]) -> None:
+    error = call.exception()
+    if isinstance(error, (ConnectionLost, *also)):
+      time.sleep(_PAUSE)
+      attempt(True)
+    elif error is not None:
+      lasting.set_exception(error)
+    else:
+      lasting.set_result(call.result())
+
+  def attempt(again: bool) -> None:
+    try:
+      begin(again).add_done_callback(answered)
+    except BaseException as error:
+      lasting.set_exception(error)
+
+  attempt(False)
+  return lasting

@@ -105,16 +105,16 @@ def test_a_run_refuses_its_environment(capsys, tmp_path, monkeypatch, argv, expe
 
 def test_a_run_evaluates_with_true_rewards(tmp_path, monkeypatch):
   """The actors' rewards are clipped; options reach both, and the run's folder."""
-  from callsheet.commands import run
+  from callsheet.commands import preparing, run_flags
 
   monkeypatch.chdir(tmp_path)
-  values = run._flags()
+  values = run_flags.run_flags()
   from callsheet.agents import registry
   from callsheet.commands.flags import define_config, parse
 
   define_config(values, registry.find('dqn').config)
   parse(values, ['--env=ALE/Pong-v5', '--env_options=frame_skip=2'])
-  prepared = run._prepare('dqn', values)
+  prepared = preparing.prepare('dqn', values)
   makers = {}
   for node in prepared.program.plan().nodes:
     for argument in [*node.args, *node.kwargs.values()]:

@@ -17,7 +17,16 @@ pytestmark = pytest.mark.timeout(180)
 
 SMALL = ('--target_return=1e9', '--num_episodes=2', '--hidden_sizes=8,8')
 ENDLESS = (*SMALL, '--max_actor_steps=1000000000')
-NODES = {'actor-0', 'actor-1', 'counter', 'evaluator', 'learner', 'recorder', 'replay'}
+NODES = {
+  'actor-0',
+  'actor-1',
+  'counter',
+  'evaluator',
+  'learner',
+  'recorder',
+  'replay',
+  'snapshotter',
+}
 PNG = b'\x89PNG'
 
 
@@ -163,7 +172,7 @@ def test_ctrl_c_before_it_began_leaves_nothing(shell: Shell):
 
 
 def test_an_actor_is_restarted_and_without_its_learner_the_run_fails(shell: Shell):
-  process = shell.start('run', 'dqn', '--name=mine', *ENDLESS)
+  process = shell.start('run', 'dqn', '--name=mine', '--snapshot_every=none', *ENDLESS)
   run = shell.place / 'runs' / 'mine'
   wait_for(lambda: steps(run, 'learner_steps') > 0)
   os.kill(pids(run, 'actor-0')[0], signal.SIGKILL)

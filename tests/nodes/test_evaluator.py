@@ -292,7 +292,7 @@ def test_the_best_policy_alone_is_kept(tmp_path, monkeypatch):
     stage.counter.add(actor_steps=10)
     loop.ended.result(20)
   assert saved == [1, 2.5]
-  assert os.listdir(tmp_path / 'checkpoint') == ['policy']
+  assert set(os.listdir(tmp_path / 'checkpoint')) == {'policy', 'policy.json'}
   assert checkpoints.restore(path, {'mean': np.zeros((), np.float32)})['mean'] == 2.5
 
 

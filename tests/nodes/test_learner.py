@@ -343,8 +343,8 @@ def test_a_failing_update_of_the_last_priorities_surfaces():
 
 def test_a_report_that_fails_is_not_sent_twice():
   class Lost(Counter):
-    def add(self, **amounts):
-      super().add(**amounts)
+    def report(self, source, totals):
+      super().report(source, totals)
       raise ConnectionError('the answer is lost')
 
   counter = Lost()

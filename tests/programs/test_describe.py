@@ -136,12 +136,10 @@ def test_dot() -> None:
 
 
 def test_dot_quotes_what_would_end_a_text() -> None:
-  class Odd:
-    __qualname__ = 'a"b\\c'
-
   program = Program('p')
-  program.add('x', Odd)
-  assert 'n0 [label="x\\na\\"b\\\\c"];' in program.describe('dot')
+  program.add('x', type('a"b\\c', (), {}))
+  text = program.describe('dot')
+  assert 'n0 [label="x\\na\\"b\\\\c"];' in text
 
 
 def actors(count: int, differ: bool = False) -> str:

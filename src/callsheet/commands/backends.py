@@ -71,6 +71,15 @@ def read(values: flags.FlagValues, log_directory: str | None = None) -> Backend:
   return backend
 
 
+def given(values: flags.FlagValues) -> dict[str, object]:
+  """The options of the chosen backend that the command line gave, by flag."""
+  if values.backend not in BACKENDS:
+    return {}
+  names = config_names(_options(values.backend), _NOT_FLAGS)
+  own = [f'{values.backend}_{name}' for name in names]
+  return {name: values[name].value for name in own if values[name].present}
+
+
 def keeps_logs(backend: Backend) -> bool:
   """Whether the nodes' output goes into files, so that the terminal is free."""
   shares = getattr(backend, 'shares_terminal', False)

@@ -11,9 +11,8 @@ import numpy as np
 from absl import flags
 
 from callsheet.agents import registry
-from callsheet.commands import environment_options, folders, help
+from callsheet.commands import environment_options, folders, help, saved_runs
 from callsheet.commands.flags import new_flags, one_argument, parse
-from callsheet.errors import UsageError
 from callsheet.nodes import checkpoints
 from callsheet.nodes.named_environments import make_named
 from callsheet.nodes.playing import jit_policy, play_episodes
@@ -37,7 +36,7 @@ def evaluate(argv: list[str]) -> int:
   folder = one_argument(arguments, 'folder of a run', USAGE)
   config = folders.read_config(folder)
   entry = registry.find(config['agent'])
-  agent_config = _as_config(entry.config, config['agent_config'], folder)
+  agent_config = saved_runs.agent_config(config, folder)
   key = jax.random.PRNGKey(values.seed)
   options = environment_options.read(config['flags'].get('env_options'))
   make_environment = make_named(config['flags']['env'], evaluation=True, **options)
@@ -60,16 +59,3 @@ def evaluate(argv: list[str]) -> int:
     f'min {np.min(returns):.1f}, max {np.max(returns):.1f})'
   )
   return 0
-
-
-def _as_config(kind: type, fields: dict[str, object], folder: str) -> object:
-  """JSON knows lists, configs have tuples."""
-  try:
-    return kind(
-      **{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    )
-  except TypeError as error:
-    raise UsageError(
-      f'{folder} was written by another version of {kind.__name__} ({error}); play it '
-      'with the version in its config.json'
-    ) from None

@@ -47,13 +47,24 @@ def make(path: str, config: Mapping[str, Any]) -> Folder:
     _remove_if_empty(folder.parents)
     raise _unwritable(path, error) from None
   try:
-    with open(os.path.join(path, 'config.json'), 'w') as file:
-      json.dump(config, file, indent=2)
-      file.write('\n')
+    write_config(path, config)
   except OSError as error:
     discard(folder)
     raise _unwritable(path, error) from None
   return folder
+
+
+def write_config(path: str, config: Mapping[str, Any]) -> None:
+  """Writes `config.json`; there is a whole one at every moment.
+
+  Raises:
+    OSError: it can't be written.
+  """
+  place = os.path.join(path, 'config.json')
+  with open(f'{place}.new', 'w') as file:
+    json.dump(config, file, indent=2)
+    file.write('\n')
+  os.rename(f'{place}.new', place)
 
 
 def _unwritable(path: str, error: OSError) -> UsageError:

@@ -9,28 +9,30 @@ import select
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 
+from callsheet.commands.exit_codes import FAILED, FINISHED, INTERRUPTED, USAGE
 from callsheet.errors import CallsheetError, NodeFailed, UsageError
-
-# What a scheduler can tell apart.
-FINISHED, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 HELP = """callsheet: program graphs for reinforcement learning
 
   callsheet run AGENT [--env=ENV] [--backend=BACKEND] [flags]
   callsheet launch FILE.py:PROGRAM [--backend=BACKEND] [--dry_run | --detach]
-  callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0]
+  callsheet resume RUN_FOLDER [--backend=BACKEND] [--num_actors=N] [flags]
+  callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0] [--video=FILE.mp4]
+  callsheet export RUN_FOLDER [FOLDER]    the policy, for jax alone
+  callsheet graph AGENT [--env=ENV] [--dot | --mermaid | --json | --svg=FILE]
   callsheet logs RUN [NODE] [-f]  what its nodes have printed, and print now
   callsheet envs [PATTERN]        the environments, and how to install more
   callsheet doctor                what this installation can run, and what it lacks
   callsheet help run AGENT        the flags, the agent's own among them
 
 The exit code is 0 if it finished, 1 if a node failed, 2 for a request that can't be
-met, and 130 after Ctrl-C.
+met, 75 after SIGTERM if `callsheet resume` can go on from there, and else 130, as it is
+after Ctrl-C.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs a command and exits: 0 finished, 1 failed, 2 bad usage, 130 interrupted.
+  """Runs a command and exits with one of the codes above.
 
   Where nobody reads what it prints any more (`callsheet help run dqn | head`), it ends
   with 1, without a word.
@@ -94,10 +96,13 @@ def _command(argv: list[str]) -> int:
   name, *rest = argv
   commands = {
     'run': _run,
+    'resume': _resume,
     'launch': _launch,
     'eval': _eval,
-    'envs': _envs,
+    'export': _export,
+    'graph': _graph,
     'logs': _logs,
+    'envs': _envs,
     'doctor': _doctor,
   }
   if name not in commands:
@@ -132,6 +137,17 @@ def _run(argv: list[str]) -> int:
   return run(argv)
 
 
+def _resume(argv: list[str]) -> int:
+  from callsheet.commands import compilation, requirements
+
+  requirements.for_training()
+  compilation.keep(os.environ)
+  stay_single(os.environ)
+  from callsheet.commands.resume import resume
+
+  return resume(argv)
+
+
 def _launch(argv: list[str]) -> int:
   stay_single(os.environ)
   from callsheet.commands.launch_program import launch_program
@@ -149,6 +165,15 @@ def _eval(argv: list[str]) -> int:
   return evaluate(argv)
 
 
+def _export(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_playing()
+  from callsheet.commands.export import export
+
+  return export(argv)
+
+
 def _envs(argv: list[str]) -> int:
   from callsheet.commands import requirements
 
@@ -156,6 +181,16 @@ def _envs(argv: list[str]) -> int:
   from callsheet.commands.envs import envs
 
   return envs(argv)
+
+
+def _graph(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_training()
+  stay_single(os.environ)
+  from callsheet.commands.graph import graph
+
+  return graph(argv)
 
 
 def _logs(argv: list[str]) -> int:

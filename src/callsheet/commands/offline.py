@@ -18,6 +18,7 @@ from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs.offline import offline
 from callsheet.programs.program import Program
+from callsheet.programs.snapshotting import Snapshots
 
 OWN = ('dataset', 'max_learner_steps')
 
@@ -80,6 +81,7 @@ def program(
   make_environment: MakeEnvironment,
   target_return: float | None,
   folder: str,
+  snapshots: Snapshots | None,
   chosen: Sequence[SinkOptions] = (),
 ) -> Program:
   """The program.
@@ -90,6 +92,7 @@ def program(
     make_environment: makes the environments that it is evaluated in.
     target_return: that ends the run; None for none.
     folder: of the run, absolute.
+    snapshots: that are taken into it; None for none.
     chosen: sinks, where its figures go beside its files.
   """
   source = values.dataset
@@ -106,4 +109,5 @@ def program(
     evaluation_period=values.evaluation_period,
     run_directory=folder,
     sinks=chosen,
+    snapshots=snapshots,
   )

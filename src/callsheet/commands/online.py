@@ -26,6 +26,7 @@ from callsheet.programs.actor_learner import (
 )
 from callsheet.programs.lock_step import lock_step
 from callsheet.programs.program import Program
+from callsheet.programs.snapshotting import Snapshots
 
 OWN = (
   'num_actors',
@@ -54,6 +55,9 @@ _NOT_IN_LOCK_STEP = (
   'replay',
   'replay_directory',
   'replay_checkpoint',
+  'snapshot_every',
+  'snapshots_kept',
+  'snapshot_keep_every',
 )
 
 
@@ -106,6 +110,9 @@ def program(
   target_return: float | None,
   folder: str,
   backend: Backend,
+  snapshots: Snapshots | None,
+  life: int = 0,
+  replay_room: int = 0,
   chosen: Sequence[SinkOptions] = (),
 ) -> tuple[Program, str]:
   """The program, and what its replay is, in words.
@@ -119,6 +126,9 @@ def program(
     folder: of the run, absolute.
     backend: that it will run as.
     chosen: sinks, where its figures go beside its files.
+    snapshots: that are taken into the folder; None for none.
+    life: how often the run was begun before.
+    replay_room: environments that its replay has had room for.
 
   Raises:
     UsageError: a flag that can't be met, or doesn't fit another.
@@ -158,12 +168,20 @@ def program(
     replay_options=options,
     check_here=here,
     sinks=chosen,
+    snapshots=snapshots,
+    life=life,
+    replay_room=replay_room,
   )
   taken = None
   if here:
-    tables = with_room(agent.tables, values.num_actors * values.num_environments)
+    tables = with_room(agent.tables, room(values, replay_room))
     taken = check_replay(make_replay, tables, options)
   return made, f'{values.replay} replay' + (f' ({taken})' if taken else '')
+
+
+def room(values: flags.FlagValues, replay_room: int = 0) -> int:
+  """Environments that the replay needs room for, or has it anyway."""
+  return max(int(values.num_actors * values.num_environments), replay_room)
 
 
 def _lock_step(
