@@ -10,6 +10,9 @@ from setuptools import find_packages, setup
 OLD = 'python_version < "3.11"'
 # From 2.49 on Ray needs a protobuf that TensorFlow 2.8 can't load.
 RAY = [f'ray[default]==2.48.0; {OLD}', 'ray[default]>=2.48']
+# tensorboardX 2.6 is the last that takes the protobuf of TensorFlow 2.8.
+TENSORBOARD = [f'tensorboardX==2.6; {OLD}', 'tensorboardX>=2.6']
+PROMETHEUS = ['prometheus-client>=0.19']
 YAML = ['pyyaml>=6']
 # labmaze, which dm-control needs, has no wheel past Python 3.12.
 ENVIRONMENTS = {
@@ -57,17 +60,23 @@ setup(
     'gymnasium>=1.1',
     'matplotlib>=3.9',
     'orbax-checkpoint>=0.11',
+    'packaging>=23',
     'rich>=13',
   ],
   extras_require={
     'ray': RAY,
     'kubernetes': YAML,
+    'tensorboard': TENSORBOARD,
+    'prometheus': PROMETHEUS,
+    'wandb': ['wandb>=0.18'],
     **ENVIRONMENTS,
     'environments': [*chain(*ENVIRONMENTS.values())],
     'dev': [
       *chain(*ENVIRONMENTS.values()),
       *RAY,
       *YAML,
+      *TENSORBOARD,
+      *PROMETHEUS,
       'hypothesis>=6',
       'jsonschema>=4',
       'kubernetes-validate>=1.31',

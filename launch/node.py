@@ -13,6 +13,7 @@ from callsheet.errors import CourierError
 from callsheet.launch import courier, spmd
 from callsheet.launch.addresses import Book
 from callsheet.launch.events import Event, Failed, Finished, Ready, Stopped
+from callsheet.launch.observe.observer import Observer
 from callsheet.programs.plan import NodePlan
 
 
@@ -35,6 +36,7 @@ class NodeLife:
     self._node, self._book, self._report = node, book, report
     self._stop = threading.Event()
     self._clients: list[Any] = []
+    self._observer = Observer(self._clients)
     self._lock = threading.Lock()
     self._in_service = False
     self._deaf = False
@@ -81,7 +83,7 @@ class NodeLife:
           raise Interrupted
         spmd.join(self._node, self._book, self._client)
         service = self._node.construct(self._client)
-      server.serve(service)
+      server.serve(service, self._observer.begin(server, service))
       run = getattr(service, 'run', None)
       self._report(Ready(name, runs=callable(run)))
       if callable(run):
@@ -97,6 +99,7 @@ class NodeLife:
           close()
     except BaseException as error:
       self._fail(error)
+    self._observer.end()
     if server is not None:
       server.close()
     for client in self._clients:

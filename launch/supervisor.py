@@ -5,9 +5,11 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
+from callsheet.calls import call_async
 from callsheet.errors import NodeFailed
 from callsheet.launch import courier
 from callsheet.launch.addresses import group_of
@@ -21,13 +23,18 @@ from callsheet.launch.events import (
   Ready,
   Stopped,
 )
+from callsheet.launch.standing import Standing, state_of
+from callsheet.outcomes import Outcome
 from callsheet.programs.handle import name_of
-from callsheet.programs.plan import Plan
+from callsheet.programs.plan import Plan, concludes
 
 S = TypeVar('S')
 
 # The node that dies and those that miss it report within this many seconds.
 SETTLE = 0.5
+
+# Seconds that a service has to take in how the program ends.
+_TELL = 2.0
 
 
 @dataclass
@@ -96,6 +103,38 @@ class Running:
       raise self._first_failure()
 
   @property
+  def plan(self) -> Plan:
+    """What runs."""
+    return self._plan
+
+  @property
+  def stopping(self) -> bool:
+    """Whether the nodes are being stopped."""
+    return self._stopping
+
+  def end(self) -> None:
+    """Has `wait` end the program well, as a node does that ends it; from any thread."""
+    self._settled_at = self._settled_at or time.monotonic()
+    # Of no life that there is: it wakes whoever follows.
+    self._events.put((self._plan.nodes[0].unit, -1, Stopped('')))
+
+  def connect(self, node: str) -> Any:
+    """A client of the node of this name that is the caller's own to close."""
+    return self._crew.book.connect(self._plan.node(node).name)
+
+  def standings(self) -> dict[str, Standing]:
+    """How each node stands; from any thread."""
+    failed = {failure.node for failure in list(self._failures)}
+    return {
+      node.name: Standing(
+        state_of(self._units[node.unit], node.name, node.name in failed),
+        self._units[node.unit].restarts,
+        self._crew.log(node.unit),
+      )
+      for node in self._plan.nodes
+    }
+
+  @property
   def over(self) -> bool:
     """Whether every node has ended."""
     return self._over
@@ -154,6 +193,7 @@ class Running:
     try:
       self._kill_broken()
       for level in self._plan.stop_order():
+        self._conclude(level)
         self._stop_level(level)
     finally:
       # Those whose nodes have all stopped are about to exit by themselves.
@@ -173,6 +213,31 @@ class Running:
     for name, unit in self._units.items():
       if unit.alive and name not in failed and not failed.isdisjoint(unit.company):
         self._crew.kill(name)
+
+  def _conclude(self, level: tuple[str, ...]) -> None:
+    """Tells the services of a level that want to know how the program ends."""
+
+    def wake(told: Future[Any]) -> None:
+      # Of no life that there is: it ends a wait for events.
+      self._events.put((self._unit_of[level[0]], -1, Stopped('')))
+
+    told = [
+      call_async(self.client(node).conclude, self._outcome())
+      for node in level
+      if concludes(self._plan.node(node)) and self._up(node)
+    ]
+    for each in told:
+      each.add_done_callback(wake)
+    self._follow_until(lambda: all(each.done() for each in told), _TELL)
+
+  def _up(self, node: str) -> bool:
+    unit = self._units[self._unit_of[node]]
+    return unit.alive and node in unit.ready and node not in unit.stopped
+
+  def _outcome(self) -> Outcome:
+    if self._failures:
+      return 'failed'
+    return 'interrupted' if self._settled_at is None else 'finished'
 
   def _stop_level(self, level: tuple[str, ...]) -> None:
     def ended(node: str) -> bool:

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # Imported by the first who prints, which no node's process does.
   from rich.console import Console
+  from rich.text import Text
 
 # Told apart on dark and on light grounds.
 _COLOURS = ('cyan', 'magenta', 'green', 'yellow', 'blue', 'bright_red', 'bright_cyan')
+
+
+def labelled(node: str, line: str) -> Text:
+  """The line with the node's name before it, in the node's colour."""
+  from rich.text import Text
+
+  colour = _COLOURS[zlib.crc32(node.encode()) % len(_COLOURS)]
+  return Text.assemble((f'{node} | ', colour), Text.from_ansi(line))
 
 
 class Terminal:
@@ -30,10 +39,7 @@ class Terminal:
 
   def say(self, node: str, line: str) -> None:
     """Prints `line` with `node` before it."""
-    from rich.text import Text
-
-    colour = _COLOURS[zlib.crc32(node.encode()) % len(_COLOURS)]
-    text = Text.assemble((f'{node} | ', colour), Text.from_ansi(line))
+    text = labelled(node, line)
     # Where the terminal has gone (rich exits on a broken pipe), the thread that copies
     # a node's output must go on, or the node would wait for its full pipe for ever.
     with contextlib.suppress(OSError, SystemExit):

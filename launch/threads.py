@@ -12,13 +12,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from callsheet.errors import UsageError
 from callsheet.launch import courier
 from callsheet.launch.addresses import Book
-from callsheet.launch.events import Event, Exited, Stopped
+from callsheet.launch.events import Event, Exited, Failed, Stopped
 from callsheet.launch.local import local_book
 from callsheet.launch.node import NodeLife
+from callsheet.launch.thread_logs import ThreadLogs
 from callsheet.programs.plan import Plan
 
 
@@ -27,11 +29,16 @@ class Threads:
   """Runs a program as threads of this process.
 
   Attributes:
+    log_directory: a file for each unit's output goes here, beside the terminal; None
+      for the terminal alone.
     deadline: seconds for a call that names none; None to wait for ever.
   """
 
+  log_directory: str | None = None
   deadline: float | None = 60.0
   name: str = 'threads'
+  # Nodes print, and debuggers ask, where the launcher does.
+  shares_terminal: ClassVar[bool] = True
 
   def open(self, plan: Plan, say: Callable[[str, str], None]) -> ThreadCrew:
     """See `Backend.open`."""
@@ -42,14 +49,17 @@ class Threads:
           "their own, and the backend 'threads' has one for all; take "
           "backend='processes', or Resources(hosts=1)"
         )
-    return ThreadCrew(plan, self.deadline)
+    return ThreadCrew(plan, self.deadline, self.log_directory)
 
 
 class ThreadCrew:
   """See `Crew`."""
 
-  def __init__(self, plan: Plan, deadline: float | None) -> None:
+  def __init__(
+    self, plan: Plan, deadline: float | None, log_directory: str | None = None
+  ) -> None:
     self._units = plan.units()
+    self._logs = None if log_directory is None else ThreadLogs(log_directory, plan)
     self._lives: dict[str, NodeLife] = {}
     self._folder = tempfile.TemporaryDirectory(prefix='callsheet-')
     self.book: Book = local_book(plan, self._folder.name, deadline)
@@ -63,7 +73,12 @@ class ThreadCrew:
     """See `Crew.start`."""
     left = {node.name for node in self._units[unit]}
 
+    if self._logs is not None:
+      self._logs.note(unit, 'its threads start')
+
     def pass_on(event: Event) -> None:
+      if self._logs is not None and isinstance(event, Failed):
+        self._logs.note(unit, event.failure.traceback or event.failure.reason)
       report(event)
       if isinstance(event, Stopped):
         left.discard(event.node)
@@ -85,7 +100,7 @@ class ThreadCrew:
 
   def log(self, unit: str) -> str:
     """See `Crew.log`."""
-    return ''
+    return '' if self._logs is None else self._logs.path(unit)
 
   def close(self, failed: bool) -> None:
     """See `Crew.close`."""
@@ -95,6 +110,8 @@ class ThreadCrew:
         print(
           f'callsheet: the thread of {name!r} is stuck and was left', file=sys.stderr
         )
+    if self._logs is not None:
+      self._logs.close()
     sys.breakpointhook = self._breakpointhook
     sys.setswitchinterval(self._switch_interval)
     courier.suspend_deadlines(False)

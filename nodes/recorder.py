@@ -16,6 +16,8 @@ from callsheet.nodes.counter import Counter
 from callsheet.nodes.metrics import MetricsFiles, Rates, Row
 from callsheet.nodes.replay import Replay, Sampled
 from callsheet.nodes.sharded_replay import joined
+from callsheet.nodes.sinks import SinkOptions, Sinks
+from callsheet.outcomes import Outcome
 
 # In every row, from the first on; a count of another name once it was added to.
 _COUNTS = ('actor_steps', 'episodes', 'learner_steps')
@@ -32,6 +34,7 @@ _REPLAY_FIGURES = (
 )
 # Rows that a rate looks back on: the counts arrive in lumps.
 _WINDOW = 5
+_UNTOLD: Outcome = 'interrupted'
 
 
 class Recorder:
@@ -49,6 +52,7 @@ class Recorder:
     counter: its counts are in every row, the steps per second with them.
     replay: its statistics are in every row.
     period: seconds between two rows.
+    sinks: get every row too, and in the end how the run has ended.
   """
 
   def __init__(
@@ -57,6 +61,7 @@ class Recorder:
     counter: Counter,
     replay: Sampled | Sequence[Replay],
     period: float = 1.0,
+    sinks: Sequence[SinkOptions] = (),
   ) -> None:
     self._counter, self._replay, self._period = counter, joined(replay), period
     self._lock = threading.Lock()
@@ -66,6 +71,8 @@ class Recorder:
     self._started = time.monotonic() - last
     self._rates = Rates(_RATES, _WINDOW)
     self._row: Row = {}
+    # Who isn't told has not seen a clean end.
+    self._sinks, self._outcome = Sinks(sinks), _UNTOLD
     self._said = False
 
   def record(self, role: str, figures: Mapping[str, float], index: int = 0) -> None:
@@ -93,14 +100,22 @@ class Recorder:
       with contextlib.suppress(ConnectionLost, Unavailable):
         self._write()
 
+  def conclude(self, outcome: Outcome) -> None:
+    """Takes in how the program ends, for the sinks; `close` follows."""
+    self._outcome = outcome
+
   def close(self) -> None:
-    """Writes the last row."""
-    self._write()
+    """Writes the last row, and finishes the sinks."""
+    try:
+      self._write()
+    finally:
+      self._sinks.finish(self._outcome)
 
   def _write(self) -> None:
     row = self._next_row()
     with self._lock:
       self._row = row
+    self._sinks.append(row)
     if self._files is None:
       return
     try:

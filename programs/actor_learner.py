@@ -26,6 +26,7 @@ from callsheet.nodes.relay import Relay
 from callsheet.nodes.replay import Replay
 from callsheet.nodes.reverb_replay import ReverbReplay
 from callsheet.nodes.shards import shares
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.nodes.variables import ParameterSource
 from callsheet.programs import snapshotting
 from callsheet.programs.program import Node, Program
@@ -72,6 +73,7 @@ def actor_learner(
   make_replay: Callable[..., Replay] = ENGINES[DEFAULT_ENGINE],
   replay_options: Mapping[str, object] = MappingProxyType({}),
   check_here: bool = True,
+  sinks: Sequence[SinkOptions] = (),
   snapshots: Snapshots | None = None,
   life: int = 0,
   replay_room: int = 0,
@@ -110,6 +112,7 @@ def actor_learner(
     replay_options: further keyword arguments of the engine.
     check_here: whether the replay will run on this machine, so that its tables have to
       fit here.
+    sinks: where the recorder's rows go beside the run's files.
     snapshots: that are taken into the run's folder; needs an engine that takes a
       `checkpoint_directory` and `restore`. None takes none.
     life: how often this run was begun before; those who act draw other numbers then.
@@ -163,7 +166,12 @@ def actor_learner(
   for tables in tables_of if check_here else ():
     check_replay(make_replay, tables, replay_options)
   recorder = program.add(
-    Node('recorder', restart=restart), Recorder, folder(), counter, replay
+    Node('recorder', restart=restart),
+    Recorder,
+    folder(),
+    counter,
+    replay,
+    sinks=tuple(sinks),
   )
   learner = program.add(
     Node('learner', resources=Resources(hosts=num_learner_hosts), restart=restart),

@@ -1,4 +1,4 @@
-"""A plan for people and for programs: aligned text, JSON, and a Mermaid flowchart."""
+"""A plan for people and for programs: aligned text, JSON, Mermaid and DOT."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 
 from callsheet.errors import UsageError
+from callsheet.programs.dot import dot
 from callsheet.programs.mermaid import mermaid
 from callsheet.programs.plan import NodePlan, Plan
 from callsheet.programs.resources import Always, Never, OnFailure, Resources, Restart
 
 
 def describe(plan: Plan, format: str = 'text') -> str:
-  """The plan in one of the formats 'text', 'json' and 'mermaid'.
+  """The plan in one of the formats 'text', 'json', 'mermaid' and 'dot'.
 
   Raises:
     UsageError: another format.
@@ -146,4 +147,5 @@ _FORMATS: dict[str, Callable[[Plan], str]] = {
   'text': text,
   'json': as_json,
   'mermaid': mermaid,
+  'dot': dot,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 from callsheet.agents.base import Agent
 from callsheet.agents.step_tables import with_room
@@ -12,6 +13,7 @@ from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.lock_step import LockStep
 from callsheet.nodes.native_replay import NativeReplay
 from callsheet.nodes.recorder import Recorder
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs.actor_learner import run_seed
 from callsheet.programs.program import Node, Program
 
@@ -27,6 +29,7 @@ def lock_step(
   num_episodes: int = 20,
   evaluation_steps: int = 2_000,
   run_directory: str | None = None,
+  sinks: Sequence[SinkOptions] = (),
   make_evaluation_environment: MakeEnvironment | None = None,
 ) -> Program:
   """The program of `actor_learner` with one actor, in lock-step.
@@ -44,6 +47,7 @@ def lock_step(
     num_episodes: of one evaluation.
     evaluation_steps: environment steps from one evaluation to the next.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
+    sinks: where the recorder's rows go beside the run's files.
     make_evaluation_environment: the same for the evaluator; None for the same ones.
   """
   base = run_seed(seed)
@@ -56,7 +60,9 @@ def lock_step(
   program = Program(agent.name)
   counter = program.add('counter', Counter)
   replay = program.add('replay', NativeReplay, agent.tables, seed=base)
-  recorder = program.add('recorder', Recorder, folder(), counter, replay)
+  recorder = program.add(
+    'recorder', Recorder, folder(), counter, replay, sinks=tuple(sinks)
+  )
   program.add(
     Node('agent', ends_program=True),
     LockStep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from callsheet.agents.base import Agent, NStep
 from callsheet.errors import UsageError
@@ -12,6 +13,7 @@ from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.evaluator import Evaluator
 from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs import snapshotting
 from callsheet.programs.actor_learner import run_seed
 from callsheet.programs.program import Node, Program
@@ -32,6 +34,7 @@ def offline(
   updates_per_dispatch: int = 16,
   evaluation_period: float = 0.3,
   run_directory: str | None = None,
+  sinks: Sequence[SinkOptions] = (),
   snapshots: Snapshots | None = None,
 ) -> Program:
   """The program in which nobody acts but to evaluate: a learner samples a dataset.
@@ -52,6 +55,7 @@ def offline(
     updates_per_dispatch: see `Learner`.
     evaluation_period: seconds from the end of one evaluation to the next.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
+    sinks: where the recorder's rows go beside the run's files.
     snapshots: that are taken into the run's folder; None takes none.
 
   Raises:
@@ -79,7 +83,12 @@ def offline(
   counter = program.add(Node('counter', restart=again), Counter, kept)
   samples = program.add('dataset', Dataset, dataset, agent.spec, writes, seed=base + 2)
   recorder = program.add(
-    Node('recorder', restart=again), Recorder, folder(), counter, samples
+    Node('recorder', restart=again),
+    Recorder,
+    folder(),
+    counter,
+    samples,
+    sinks=tuple(sinks),
   )
   learner = program.add(
     Node('learner', resources=Resources(hosts=num_learner_hosts), restart=again),

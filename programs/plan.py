@@ -98,6 +98,12 @@ class NodePlan:
     )
 
 
+def concludes(node: NodePlan) -> bool:
+  """Whether the node's service wants to be told how the program ends: `Concluding`."""
+  leads = node.spmd is None or node.spmd.rank == 0
+  return leads and callable(getattr(node.make, 'conclude', None))
+
+
 @dataclass(frozen=True)
 class Plan:
   """A whole program: its name and its nodes in order of declaration."""

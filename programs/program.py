@@ -203,7 +203,7 @@ class Program:
     return Plan(self.name, tuple(self._nodes.values()))
 
   def describe(self, format: str = 'text') -> str:
-    """The program as 'text', 'json' (see `describe.as_json`) or 'mermaid'.
+    """The program as 'text', 'json' (see `describe.as_json`), 'mermaid' or 'dot'.
 
     Raises:
       UsageError: another format.

@@ -13,20 +13,28 @@ from callsheet.launch.courier.client import (
   cancel_blocking,
   close,
   connect,
+  control,
+  peer,
+  records,
   statistics,
 )
 from callsheet.launch.courier.deadlines import suspend_deadlines
 from callsheet.launch.courier.server import Server
-from callsheet.launch.courier.statistics import MethodStatistics
+from callsheet.launch.courier.statistics import MethodStatistics, Record, percentiles
 
 __all__ = [
   'Client',
   'MethodStatistics',
+  'Record',
   'RemoteMethod',
   'Server',
   'cancel_blocking',
   'close',
   'connect',
+  'control',
+  'peer',
+  'percentiles',
+  'records',
   'statistics',
   'suspend_deadlines',
 ]

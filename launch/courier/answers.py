@@ -32,9 +32,9 @@ def answer(
   if kind != wire.CALL or index >= len(methods):
     raise wire.Malformed
   method = methods[index]
-  method.record.begin()
-  begun = time.perf_counter_ns()
-  sent, failed, spent = 0, True, 0
+  begun = ended = time.monotonic()
+  method.record.begin(begun)
+  sent, failed = 0, True
   try:
     try:
       args, kwargs = _arguments(body, buffers, method, name)
@@ -47,12 +47,12 @@ def answer(
       failed = False
     except BaseException as error:
       kind, reply = wire.ERROR, failures.pack(error, f'{name}.{method.name}')
-    spent = time.perf_counter_ns() - begun
+    ended = time.monotonic()
     sent = channel.send(kind, 0, reply, None)
   finally:
     results.reserve_by(None)
     channel.release()
-    method.record.end(spent, size, sent, failed)
+    method.record.end(ended, ended - begun, size, sent, failed)
 
 
 def _arguments(

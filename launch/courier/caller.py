@@ -26,18 +26,18 @@ class Caller:
 
   def __init__(self, link: Link, deadline: float | None) -> None:
     self.link, self.deadline = link, deadline
-    self._records: dict[str, Record] = {}
     self.reset()
 
   def reset(self) -> None:
-    """For a forked child: threads and connections stayed with the parent."""
+    """For a forked child: threads, connections and calls stayed with the parent."""
+    self.records: dict[str, Record] = {}
     self._workers = Workers(f'calls to {self.link.peer}')
     self._unbounded: set[wire.Channel] = set()
     self._lock = threading.Lock()
 
   def record(self, name: str) -> Record:
-    record = self._records.get(name)
-    return record or self._records.setdefault(name, Record())
+    record = self.records.get(name)
+    return record or self.records.setdefault(name, Record())
 
   def call_async(
     self,
@@ -84,8 +84,8 @@ class Caller:
     self, name: str, request: Pickled, seconds: float | None, begun: float
   ) -> Any:
     """Sends the request and returns the result, or raises what the handler raised."""
-    record = self._records.get(name) or self.record(name)
-    record.begin()
+    record = self.records.get(name) or self.record(name)
+    record.begin(begun)
     sent, got, failed = 0, 0, True
     try:
       connection, sent, end = self._send(name, request, seconds, begun)
@@ -103,7 +103,8 @@ class Caller:
       failed = False
       return result
     finally:
-      record.end(int((time.monotonic() - begun) * 1e9), got, sent, failed)
+      now = time.monotonic()
+      record.end(now, now - begun, got, sent, failed)
 
   def _send(
     self, name: str, request: Pickled, seconds: float | None, begun: float
@@ -249,4 +250,4 @@ class Caller:
 
   def statistics(self) -> dict[str, MethodStatistics]:
     """By method, of those that were called."""
-    return {name: record.snapshot() for name, record in self._records.copy().items()}
+    return {name: record.snapshot() for name, record in self.records.copy().items()}

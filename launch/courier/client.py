@@ -13,7 +13,7 @@ from callsheet.errors import NotSendable
 from callsheet.launch.courier.caller import DEFAULT, Caller
 from callsheet.launch.courier.link import Link
 from callsheet.launch.courier.methods import no_such_method
-from callsheet.launch.courier.statistics import MethodStatistics
+from callsheet.launch.courier.statistics import MethodStatistics, Record
 
 
 class RemoteMethod:
@@ -73,7 +73,8 @@ class Client:
     return method
 
   def __dir__(self) -> list[str]:
-    return sorted([*object.__dir__(self), *(self._caller.link.methods or ())])
+    known = self._caller.link.methods or ()
+    return sorted([*object.__dir__(self), *(m for m in known if m[0] != '_')])
 
   def __reduce__(self) -> NoReturn:
     raise _not_picklable(self._caller.link)
@@ -126,6 +127,21 @@ def cancel_blocking(client: Client) -> None:
   Calls with a deadline still work, but no longer wait for a peer that isn't there.
   """
   client._caller.cancel_blocking()
+
+
+def control(client: Client, name: str) -> RemoteMethod:
+  """A method that the server answers beside its service; see `Server.serve`."""
+  return RemoteMethod(client._caller, f'_{name}', DEFAULT)
+
+
+def peer(client: Client) -> str:
+  """The name of the node at the other end."""
+  return client._caller.link.peer
+
+
+def records(client: Client) -> dict[str, Record]:
+  """Where this client's calls are noted, by method."""
+  return client._caller.records.copy()
 
 
 def statistics(client: Client) -> dict[str, MethodStatistics]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +49,13 @@ def exported(service: object) -> tuple[Method, ...]:
   return tuple(found)
 
 
+def reserved(control: Mapping[str, Callable[..., Any]]) -> tuple[Method, ...]:
+  """What a server answers beside its service: no public name is like these."""
+  return tuple(
+    Method(f'_{name}', function, False, ()) for name, function in control.items()
+  )
+
+
 def described(methods: Sequence[Method]) -> dict[str, Described]:
   """What callers are told, by name."""
   return {
@@ -72,7 +79,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, ...]:
 
 def no_such_method(peer: str, name: str, known: Iterable[str]) -> NoSuchMethod:
   """The error that lists what there is, the closest name first."""
-  names = sorted(known)
+  names = sorted(each for each in known if not each.startswith('_'))
   close = difflib.get_close_matches(name, names, n=1)
   hint = f'; did you mean {close[0]!r}?' if close else ''
   if name in _OWN:

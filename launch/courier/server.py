@@ -16,14 +16,15 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from callsheet.launch.courier import address as addresses
 from callsheet.launch.courier import handshake, wire
 from callsheet.launch.courier.answers import answer
-from callsheet.launch.courier.methods import Method, described, exported
+from callsheet.launch.courier.methods import Method, described, exported, reserved
 from callsheet.launch.courier.pickling import dumps
-from callsheet.launch.courier.statistics import MethodStatistics
+from callsheet.launch.courier.statistics import MethodStatistics, Record
 
 _log = logging.getLogger(__name__)
 
@@ -72,9 +73,18 @@ class Server:
     """Where it listens, a port of 0 resolved."""
     return str(self._address)
 
-  def serve(self, service: object) -> None:
-    """Makes the public methods callable, but run and close; waiting calls run now."""
-    methods = exported(service)
+  def serve(
+    self,
+    service: object,
+    control: Mapping[str, Callable[..., object]] = MappingProxyType({}),
+  ) -> None:
+    """Makes the public methods callable, but run and close; waiting calls run now.
+
+    Args:
+      service: whose methods.
+      control: further ones that the service knows nothing of, for `courier.control`.
+    """
+    methods = exported(service) + reserved(control)
     with self._lock:
       self._methods = methods
       waiting, self._unwelcomed = self._unwelcomed, []
@@ -83,7 +93,12 @@ class Server:
 
   def statistics(self) -> dict[str, MethodStatistics]:
     """What each method has done so far."""
-    return {m.name: m.record.snapshot() for m in self._methods or ()}
+    return {name: record.snapshot() for name, record in self.records().items()}
+
+  def records(self) -> dict[str, Record]:
+    """Where that is noted, by method."""
+    methods = self._methods or ()
+    return {m.name: m.record for m in methods if not m.name.startswith('_')}
 
   def __repr__(self) -> str:
     return f'<server of {self._name!r} at {self._address}>'

@@ -36,9 +36,9 @@ FIRST = {
 }
 
 
-def drawn(row, target=None) -> list[str]:
+def drawn(row, target=None, acts=True) -> list[str]:
   console = Console(file=io.StringIO(), width=100, legacy_windows=False)
-  console.print(table(row, target))
+  console.print(table(row, target, acts))
   return console.file.getvalue().splitlines()
 
 
@@ -89,6 +89,17 @@ def test_line():
     '    1 s | env - (0/s) | learner - (-/s) | spi - | '
     'return - (acting -) | params - old | limiter: filling'
   )
+
+
+def test_of_actors_nothing_is_shown_where_there_are_none():
+  assert drawn(ROW, 475)[1:3] != drawn(ROW, 475, acts=False)[1:3]
+  assert [line.split('│')[1].strip() for line in drawn(ROW, acts=False)[1:-1]] == [
+    'time',
+    'learner steps',
+    'return, evaluated',
+    'loss',
+  ]
+  assert line(ROW, acts=False) == ' 3725 s | learner 4,056 (247/s) | return 128.8'
 
 
 @pytest.mark.timeout(20)

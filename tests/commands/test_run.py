@@ -117,8 +117,8 @@ def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
   assert len(recorded) == len(rows(run))
   assert int(recorded[-1]['actor_steps']) == steps(run, 'actor_steps')
   assert (run / 'curve.png').read_bytes()[:4] == PNG
+  assert {log.stem for log in (run / 'logs').iterdir()} == NODES
   if backend == 'processes':
-    assert {log.stem for log in (run / 'logs').iterdir()} == NODES
     assert all(len(pids(run, node)) == 1 for node in NODES)
 
   code, out, err = shell.run('eval', 'runs/mine', '--num_episodes=3')

@@ -95,7 +95,7 @@ def test_json() -> None:
 
 
 def test_no_format_shows_values_of_the_environment() -> None:
-  for format in ('text', 'json', 'mermaid'):
+  for format in ('text', 'json', 'mermaid', 'dot'):
     assert 'abc' not in small().describe(format)
 
 
@@ -113,6 +113,33 @@ def test_mermaid() -> None:
     '  n3 --> n0\n'
     '  n4 --> n0\n'
   )
+
+
+def test_dot() -> None:
+  assert small().describe('dot') == (
+    'digraph "small" {\n'
+    '  rankdir=LR;\n'
+    '  node [shape=box, style=rounded, fontname="sans-serif"];\n'
+    '  subgraph cluster_0 {\n'
+    '    label="actor";\n'
+    '    n2 [label="actor/0\\nActor"];\n'
+    '    n3 [label="actor/1\\nActor"];\n'
+    '  }\n'
+    '  n0 [label="counter\\nCounter"];\n'
+    '  n1 [label="replay\\nReplay"];\n'
+    '  n4 [label="evaluator\\nActor", peripheries=2];\n'
+    '  n2 -> n0;\n'
+    '  n3 -> n0;\n'
+    '  n4 -> n0;\n'
+    '}\n'
+  )
+
+
+def test_dot_quotes_what_would_end_a_text() -> None:
+  program = Program('p')
+  program.add('x', type('a"b\\c', (), {}))
+  text = program.describe('dot')
+  assert 'n0 [label="x\\na\\"b\\\\c"];' in text
 
 
 def actors(count: int, differ: bool = False) -> str:
@@ -150,9 +177,9 @@ def test_mermaid_escapes_what_would_be_markup() -> None:
 
 def test_an_unknown_format_lists_the_known() -> None:
   with pytest.raises(UsageError) as caught:
-    small().describe('dot')
+    small().describe('svg')
   assert str(caught.value) == (
-    "no format 'dot' for a program; there are 'text', 'json', 'mermaid'"
+    "no format 'svg' for a program; there are 'text', 'json', 'mermaid', 'dot'"
   )
   with pytest.raises(GraphError, match='has no nodes'):
     Program('p').describe()

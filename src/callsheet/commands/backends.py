@@ -82,7 +82,8 @@ def given(values: flags.FlagValues) -> dict[str, object]:
 
 def keeps_logs(backend: Backend) -> bool:
   """Whether the nodes' output goes into files, so that the terminal is free."""
-  return getattr(backend, 'log_directory', None) is not None
+  shares = getattr(backend, 'shares_terminal', False)
+  return not shares and getattr(backend, 'log_directory', None) is not None
 
 
 def elsewhere(backend: Backend) -> bool:

@@ -22,6 +22,10 @@ Row = Mapping[str, Any]
 TICK = 0.5
 LINE_PERIOD = 5.0
 
+_OF_ACTORS = frozenset(
+  {'environment steps', 'samples per insert', 'return, acting', 'age of parameters'}
+)
+
 
 def follow(
   running: Running,
@@ -29,6 +33,7 @@ def follow(
   console: Console,
   target_return: float | None = None,
   live: bool = True,
+  acts: bool = True,
 ) -> None:
   """Shows the newest row until the program ends: a live table, or a line now and then.
 
@@ -39,6 +44,7 @@ def follow(
     target_return: shown beside the return.
     live: a table where the terminal can redraw it. Not where nodes write to the
       terminal themselves: they would tear it, and it would hide a debugger's prompt.
+    acts: whether the run has actors; without, nothing is shown of them.
 
   Raises:
     NodeFailed: the program failed.
@@ -46,17 +52,20 @@ def follow(
   newest = Newest(latest)
   if live and console.is_terminal and not console.is_dumb_terminal:
     with Live(
-      table({}, target_return), console=console, auto_refresh=False, transient=True
+      table({}, target_return, acts),
+      console=console,
+      auto_refresh=False,
+      transient=True,
     ) as shown:
       while not running.wait(timeout=TICK):
-        shown.update(table(newest.row(), target_return), refresh=True)
+        shown.update(table(newest.row(), target_return, acts), refresh=True)
     return
   shown_at = time.monotonic()
   while not running.wait(timeout=TICK):
     row = newest.row()
     if row and time.monotonic() - shown_at >= LINE_PERIOD:
       shown_at = time.monotonic()
-      console.print(line(row), soft_wrap=True)
+      console.print(line(row, acts), soft_wrap=True)
 
 
 class Newest:
@@ -81,8 +90,14 @@ class Newest:
     return self._row
 
 
-def table(row: Row, target_return: float | None = None) -> Table:
-  """The row as a table of a figure a line; its size is always the same."""
+def table(row: Row, target_return: float | None = None, acts: bool = True) -> Table:
+  """The row as a table of a figure a line; its size is the same for all of a run.
+
+  Args:
+    row: the newest.
+    target_return: shown beside the return.
+    acts: whether the run has actors.
+  """
   shown = Table(box=box.ROUNDED, show_header=False, border_style='dim')
   shown.add_column(style='bold', width=18, no_wrap=True)
   shown.add_column(justify='right', width=11, no_wrap=True)
@@ -110,26 +125,27 @@ def table(row: Row, target_return: float | None = None) -> Table:
     ('age of parameters', _age(row), 'in the actors'),
     ('loss', _figure(row.get('learner/loss'), digits=4), ''),
   ):
-    shown.add_row(*figure)
+    if acts or figure[0] not in _OF_ACTORS:
+      shown.add_row(*figure)
   return shown
 
 
-def line(row: Row) -> str:
-  """The row as one line."""
-  return ' | '.join(
-    (
-      f'{row["seconds"]:5.0f} s',
-      f'env {_count(row.get("actor_steps"))} '
-      f'({_rate(row.get("actor_steps_per_second"))})',
-      f'learner {_count(row.get("learner_steps"))} '
-      f'({_rate(row.get("learner_steps_per_second"))})',
-      f'spi {_figure(row.get("samples_per_insert"))}',
-      f'return {_figure(row.get("evaluator/return"))} '
-      f'(acting {_figure(row.get("actor/return"))})',
-      f'params {_age(row)} old',
-      _limiter(row),
-    )
+def line(row: Row, acts: bool = True) -> str:
+  """The row as one line, without what is of actors where none act."""
+  acting = f' (acting {_figure(row.get("actor/return"))})' if acts else ''
+  actors = (
+    f'env {_count(row.get("actor_steps"))} ({_rate(row.get("actor_steps_per_second"))})'
   )
+  parts = [
+    f'{row["seconds"]:5.0f} s',
+    *([actors] if acts else []),
+    f'learner {_count(row.get("learner_steps"))} '
+    f'({_rate(row.get("learner_steps_per_second"))})',
+    *([f'spi {_figure(row.get("samples_per_insert"))}'] if acts else []),
+    f'return {_figure(row.get("evaluator/return"))}{acting}',
+    *([f'params {_age(row)} old', _limiter(row)] if acts else []),
+  ]
+  return ' | '.join(parts)
 
 
 def _limiter(row: Row) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import select
 import sys
 from collections.abc import Callable, MutableMapping, Sequence
 
@@ -17,7 +19,10 @@ HELP = """callsheet: program graphs for reinforcement learning
   callsheet resume RUN_FOLDER [--backend=BACKEND] [--num_actors=N] [flags]
   callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0] [--video=FILE.mp4]
   callsheet export RUN_FOLDER [FOLDER]    the policy, for jax alone
+  callsheet graph AGENT [--env=ENV] [--dot | --mermaid | --json | --svg=FILE]
+  callsheet logs RUN [NODE] [-f]  what its nodes have printed, and print now
   callsheet envs [PATTERN]        the environments, and how to install more
+  callsheet doctor                what this installation can run, and what it lacks
   callsheet help run AGENT        the flags, the agent's own among them
 
 The exit code is 0 if it finished, 1 if a node failed, 2 for a request that can't be
@@ -27,18 +32,54 @@ after Ctrl-C.
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-  """Runs a command and exits with one of the codes above."""
+  """Runs a command and exits with one of the codes above.
+
+  Where nobody reads what it prints any more (`callsheet help run dqn | head`), it ends
+  with 1, without a word.
+  """
   try:
-    code = _command(list(sys.argv[1:] if argv is None else argv))
-  except UsageError as error:
-    code = _complain(error, USAGE)
-  except NodeFailed as error:
-    code = _complain(error.reason, USAGE) if error.refused else _complain(error, FAILED)
-  except CallsheetError as error:
-    code = _complain(error, FAILED)
-  except KeyboardInterrupt:
-    code = _complain('interrupted', INTERRUPTED)
+    code = _code(list(sys.argv[1:] if argv is None else argv))
+    sys.stdout.flush()
+  except BrokenPipeError:
+    if not _leave_closed_pipes():
+      raise
+    code = FAILED
   sys.exit(code)
+
+
+def _code(argv: list[str]) -> int:
+  try:
+    return _command(argv)
+  except UsageError as error:
+    return _complain(error, USAGE)
+  except NodeFailed as error:
+    return _complain(error.reason, USAGE) if error.refused else _complain(error, FAILED)
+  except CallsheetError as error:
+    return _complain(error, FAILED)
+  except KeyboardInterrupt:
+    return _complain('interrupted', INTERRUPTED)
+
+
+def _leave_closed_pipes() -> bool:
+  """Lets what is left in the buffers of closed pipes go nowhere.
+
+  Python flushes them when it ends, and would complain then.
+
+  Returns:
+    Whether there was such a pipe.
+  """
+  closed = []
+  for stream in (sys.stdout, sys.stderr):
+    with contextlib.suppress(OSError, ValueError):  # It is no file, or closed.
+      poll = select.poll()
+      poll.register(stream.fileno(), 0)
+      if any(event & select.POLLERR for _, event in poll.poll(0)):
+        closed.append(stream.fileno())
+  for number in closed:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, number)
+    os.close(nowhere)
+  return bool(closed)
 
 
 def _complain(what: object, code: int) -> int:
@@ -59,7 +100,10 @@ def _command(argv: list[str]) -> int:
     'launch': _launch,
     'eval': _eval,
     'export': _export,
+    'graph': _graph,
+    'logs': _logs,
     'envs': _envs,
+    'doctor': _doctor,
   }
   if name not in commands:
     near = difflib.get_close_matches(name, commands, n=1)
@@ -137,6 +181,34 @@ def _envs(argv: list[str]) -> int:
   from callsheet.commands.envs import envs
 
   return envs(argv)
+
+
+def _graph(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_training()
+  stay_single(os.environ)
+  from callsheet.commands.graph import graph
+
+  return graph(argv)
+
+
+def _logs(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_showing()
+  from callsheet.commands.logs import logs
+
+  return logs(argv)
+
+
+def _doctor(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_diagnosis()
+  from callsheet.commands.doctor import doctor
+
+  return doctor(argv)
 
 
 if __name__ == '__main__':

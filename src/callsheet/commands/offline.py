@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from callsheet.errors import UsageError
 from callsheet.nodes import datasets
 from callsheet.nodes.dataset_minari import PREFIX
 from callsheet.nodes.environments import MakeEnvironment
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs.offline import offline
 from callsheet.programs.program import Program
 from callsheet.programs.snapshotting import Snapshots
@@ -80,6 +82,7 @@ def program(
   target_return: float | None,
   folder: str,
   snapshots: Snapshots | None,
+  chosen: Sequence[SinkOptions] = (),
 ) -> Program:
   """The program.
 
@@ -90,6 +93,7 @@ def program(
     target_return: that ends the run; None for none.
     folder: of the run, absolute.
     snapshots: that are taken into it; None for none.
+    chosen: sinks, where its figures go beside its files.
   """
   source = values.dataset
   return offline(
@@ -104,5 +108,6 @@ def program(
     updates_per_dispatch=values.updates_per_dispatch or 16,
     evaluation_period=values.evaluation_period,
     run_directory=folder,
+    sinks=chosen,
     snapshots=snapshots,
   )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from absl import flags
 
@@ -17,6 +17,7 @@ from callsheet.nodes import reverb_port
 from callsheet.nodes.dataset_checkpoints import IN_RUN
 from callsheet.nodes.environments import MakeEnvironment
 from callsheet.nodes.replay import Replay
+from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs.actor_learner import (
   DEFAULT_ENGINE,
   ENGINES,
@@ -112,6 +113,7 @@ def program(
   snapshots: Snapshots | None,
   life: int = 0,
   replay_room: int = 0,
+  chosen: Sequence[SinkOptions] = (),
 ) -> tuple[Program, str]:
   """The program, and what its replay is, in words.
 
@@ -123,6 +125,7 @@ def program(
     target_return: that ends the run; None for none.
     folder: of the run, absolute.
     backend: that it will run as.
+    chosen: sinks, where its figures go beside its files.
     snapshots: that are taken into the folder; None for none.
     life: how often the run was begun before.
     replay_room: environments that its replay has had room for.
@@ -138,6 +141,7 @@ def program(
       make_evaluation_environment,
       target_return,
       folder,
+      chosen,
     )
     return made, 'native replay, in lock-step'
   make_replay, options = _replay(values, folder)
@@ -163,6 +167,7 @@ def program(
     make_replay=make_replay,
     replay_options=options,
     check_here=here,
+    sinks=chosen,
     snapshots=snapshots,
     life=life,
     replay_room=replay_room,
@@ -186,6 +191,7 @@ def _lock_step(
   make_evaluation_environment: MakeEnvironment,
   target_return: float | None,
   folder: str,
+  chosen: Sequence[SinkOptions],
 ) -> Program:
   given = [name for name in _NOT_IN_LOCK_STEP if values[name].present]
   if given:
@@ -203,6 +209,7 @@ def _lock_step(
     max_actor_steps=values.max_actor_steps,
     num_episodes=values.num_episodes,
     run_directory=folder,
+    sinks=chosen,
   )
 
 

@@ -20,6 +20,7 @@ from callsheet.commands import (
   offline,
   online,
   run_flags,
+  sinks,
   snapshot_flags,
 )
 from callsheet.commands.flags import read_config
@@ -58,6 +59,7 @@ class Run(NamedTuple):
     target_return: that it is to reach; None for none.
     agent: what is trained.
     resumed: whether it goes on.
+    acts: whether it has actors.
     said: lines on how.
   """
 
@@ -70,6 +72,7 @@ class Run(NamedTuple):
   target_return: float | None
   agent: Agent
   resumed: bool = False
+  acts: bool = True
   said: tuple[str, ...] = ()
 
 
@@ -118,24 +121,9 @@ def prepare(name: str, values: flags.FlagValues, resumed: Resumed | None = None)
       'process for all; take --backend=processes'
     )
   directory = os.path.abspath(folder)
-  make_evaluation = make_named(values.env, evaluation=True, **options)
-  if learns_offline:
-    source = source or f'from {values.dataset}'
-    program = offline.program(values, agent, make_evaluation, target, directory, taken)
-  else:
-    program, source = online.program(
-      values,
-      agent,
-      make_environment,
-      make_evaluation,
-      target,
-      directory,
-      backend,
-      taken,
-      0 if resumed is None else resumed.life,
-      saved.get('replay_room', 0),
-    )
-    saved = {**saved, 'replay_room': online.room(values, saved.get('replay_room', 0))}
+  room = saved.get('replay_room', 0)
+  if not learns_offline:
+    saved = {**saved, 'replay_room': online.room(values, room)}
   described = {
     **saved,
     'agent': name,
@@ -153,6 +141,27 @@ def prepare(name: str, values: flags.FlagValues, resumed: Resumed | None = None)
     },
     'python': platform.python_version(),
   }
+  chosen = sinks.read(values, directory, described, not backends.elsewhere(backend))
+  make_evaluation = make_named(values.env, evaluation=True, **options)
+  if learns_offline:
+    source = source or f'from {values.dataset}'
+    program = offline.program(
+      values, agent, make_evaluation, target, directory, taken, chosen
+    )
+  else:
+    program, source = online.program(
+      values,
+      agent,
+      make_environment,
+      make_evaluation,
+      target,
+      directory,
+      backend,
+      taken,
+      0 if resumed is None else resumed.life,
+      room,
+      chosen,
+    )
   title = f'{name} on {values.env}, seed {values.seed}'
   return Run(
     program,
@@ -164,6 +173,7 @@ def prepare(name: str, values: flags.FlagValues, resumed: Resumed | None = None)
     target,
     agent,
     resumed is not None,
+    not learns_offline,
   )
 
 

@@ -26,6 +26,8 @@ _TRAINING = _PLAYING | {
   'rich': 'rich',
 }
 _LISTING = {'gymnasium': 'gymnasium', 'rich': 'rich'}
+_SHOWING = {'rich': 'rich', 'absl': 'absl-py', 'cloudpickle': 'cloudpickle'}
+_DIAGNOSIS = {'rich': 'rich', 'absl': 'absl-py', 'packaging': 'packaging'}
 _REVERB = {'reverb': 'dm-reverb', 'tensorflow': 'tensorflow-cpu'}
 _EVERYWHERE = '`make run` in a checkout sets up the whole set, on Python 3.10 to 3.13'
 _OLD_ONLY = (
@@ -52,6 +54,16 @@ def for_playing() -> None:
 def for_listing() -> None:
   """Raises a `UsageError` that names the packages that listing environments misses."""
   _check(_LISTING, _EVERYWHERE)
+
+
+def for_showing() -> None:
+  """Raises a `UsageError` that names the packages that showing a run misses."""
+  _check(_SHOWING, _EVERYWHERE)
+
+
+def for_diagnosis() -> None:
+  """Raises a `UsageError` that names the packages that a diagnosis itself misses."""
+  _check(_DIAGNOSIS, _EVERYWHERE)
 
 
 def _check(packages: dict[str, str], way_out: str) -> None:

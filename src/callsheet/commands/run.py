@@ -15,6 +15,7 @@ from callsheet.commands.run_flags import USAGE, page, run_flags
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Terminal, start
 from callsheet.launch.launching import Terminated, terminated_like_interrupted
+from callsheet.launch.observe.gathering import Observing
 from callsheet.nodes import snapshots
 from callsheet.programs.plan import Plan
 
@@ -62,14 +63,17 @@ def carry_out(run: Run, plan: Plan, folder: folders.Folder, detach: bool) -> int
   try:
     with (
       terminated_like_interrupted(),
+      Observing(folder.path, backend.name) as observing,
       start(plan, backend, terminal=Terminal(console)) as running,
     ):
+      observing.follow(running)
       dashboard.follow(
         running,
         running.client('recorder').latest,
         console,
         run.target_return,
         live=backends.keeps_logs(backend),
+        acts=run.acts,
       )
   except (KeyboardInterrupt, UsageError, NodeFailed) as error:
     # A node that failed has left its log; a run that never began has left nothing.

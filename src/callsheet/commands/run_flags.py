@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from callsheet.agents import registry
-from callsheet.commands import backends, help, offline, online, snapshot_flags
+from callsheet.commands import backends, help, offline, online, sinks, snapshot_flags
 from callsheet.commands.flags import config_names, new_flags
 
 USAGE = 'callsheet run dqn --env=CartPole-v1'
@@ -25,6 +25,7 @@ OWN = (
   'target_return',
   'updates_per_dispatch',
   *snapshot_flags.OWN,
+  *sinks.OWN,
 )
 
 
@@ -52,6 +53,7 @@ def run_flags() -> flags.FlagValues:
   online.define(values)
   offline.define(values)
   snapshot_flags.define(values)
+  sinks.define(values)
 
   def string(name: str, default: str | None, what: str) -> None:
     flags.DEFINE_string(name, default, what, flag_values=values)

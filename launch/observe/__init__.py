@@ -1,0 +1,1 @@
+"""Seeing a running program: its status, and what keeps it from being faster."""
