@@ -8,7 +8,7 @@ import importlib.metadata
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
@@ -24,6 +24,7 @@ from callsheet.commands import (
   offline,
   online,
   report,
+  seeing,
 )
 from callsheet.commands.flags import (
   config_names,
@@ -71,13 +72,14 @@ def run(argv: list[str]) -> int:
   if values.detach:
     console.print(backends.submit(backend, plan), soft_wrap=True)
     return 0
+  observing = Observing(folder.path, backend.name)
   try:
     with (
       terminated_like_interrupted(),
-      Observing(folder.path, backend.name) as observing,
+      observing,
       start(plan, backend, terminal=Terminal(console)) as running,
+      seeing.seen(values, running, observing, _printer(console), folder.path),
     ):
-      observing.follow(running)
       dashboard.follow(
         running,
         running.client('recorder').latest,
@@ -91,9 +93,9 @@ def run(argv: list[str]) -> int:
     if refused and not any(map(report.has_begun, folders.read_metrics(folder.path))):
       folders.discard(folder)
     else:
-      _conclude(run, folder.path, console)
+      _conclude(run, folder.path, console, observing)
     raise
-  _conclude(run, folder.path, console)
+  _conclude(run, folder.path, console, observing)
   return 0
 
 
@@ -107,13 +109,21 @@ class _Run(NamedTuple):
   target_return: float | None
 
 
-def _conclude(run: _Run, directory: str, console: Console) -> None:
+def _printer(console: Console) -> Callable[[str], None]:
+  return lambda line: console.print(line, soft_wrap=True)
+
+
+def _conclude(
+  run: _Run, directory: str, console: Console, observing: Observing
+) -> None:
   rows = folders.read_metrics(directory)
   if rows:
     try:
       report.draw_curve(directory, rows, run.title)
     except OSError as error:
       console.print(f'the learning curve could not be written: {error}', soft_wrap=True)
+  if held := observing.bottleneck():
+    console.print(held, soft_wrap=True)
   summary = report.summary(run.folder, rows, run.target_return)
   console.print(summary, soft_wrap=True)
 
@@ -192,6 +202,7 @@ _OWN = (
   'env',
   'env_options',
   *backends.OWN,
+  *seeing.OWN,
   'name',
   'runs_directory',
   'seed',
@@ -222,6 +233,7 @@ def _help(values: flags.FlagValues, known: list[str]) -> str:
 def _flags() -> flags.FlagValues:
   values = new_flags()
   backends.define(values)
+  seeing.define(values)
   online.define(values)
   offline.define(values)
 
