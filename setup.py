@@ -39,7 +39,10 @@ setup(
   license='Apache-2.0',
   package_dir={'': 'src'},
   packages=find_packages('src'),
-  package_data={'callsheet': ['py.typed']},
+  package_data={
+    'callsheet': ['py.typed'],
+    'callsheet.launch.page': ['*.html', '*.css', '*.js'],
+  },
   python_requires='>=3.10',
   install_requires=[
     f'dm-launchpad==0.5.2; {OLD}',
