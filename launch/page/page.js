@@ -116,7 +116,9 @@ function showNodes(status) {
     const made = byId('node-' + node.name) || byId('nodes').appendChild(makeNode(node));
     const waits = node.waits.text || node.state;
     const number = (text) => element('span', {className: 'number'}, text);
-    made.querySelector('summary').replaceChildren(
+    const line = made.querySelector('summary');
+    if (line.matches(':active')) continue; // else the click would find nothing
+    line.replaceChildren(
       element('i', {className: doing(node)}),
       element('span', {className: 'name', title: node.service}, node.name),
       number(node.state + (node.restarts ? ` ↻${node.restarts}` : '')),
@@ -218,6 +220,8 @@ function show() {
   if (!last) return;
   showHead(last);
   showNodes(last);
+  // What the pointer is on stays, and its words with it.
+  if (byId('graph').querySelector('a:hover, g.call:hover')) return;
   showEdges(drawGraph(byId('graph'), last, open));
 }
 
