@@ -70,10 +70,11 @@ def _held(tables: Mapping[str, Any]) -> Waits | None:
       callers = table.get(f'waiting_{side}') or 0
       if callers and (longest is None or seconds > longest.seconds):
         credit = table.get('credit')
+        who = side if callers > 1 else side[:-1]
         left = 'unbounded' if credit is None else f'{credit:.0f}'
         longest = Waits(
           'limiter',
-          f'{needs} in {name}: {callers} {side} blocked, the first for {seconds:.1f} s '
+          f'{needs} in {name}: {callers} {who} blocked, the first for {seconds:.1f} s '
           f'(credit {left}, {table.get("state", "")})',
           seconds=seconds,
         )

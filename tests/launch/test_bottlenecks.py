@@ -213,7 +213,7 @@ HELD = {
       ('', 0.0),
       HELD,
       'limiter',
-      'inserts in transitions: 1 samplers blocked, the first for 2.0 s '
+      'inserts in transitions: 1 sampler blocked, the first for 2.0 s '
       '(credit 0, learner waits)',
     ),
     (
