@@ -215,8 +215,10 @@ class ManyDevices:
 
 def _updates(agent: Agent, state: State, batches: Batch) -> tuple[State, Metrics]:
   """One update after the other; one alone is no loop, in which CPUs convolve slowly."""
-  alone = len(jax.tree.leaves(batches)[0]) == 1
-  return jax.lax.scan(agent.update, state, batches, unroll=alone)
+  if len(jax.tree.leaves(batches)[0]) > 1:
+    return jax.lax.scan(agent.update, state, batches)
+  state, metrics = agent.update(state, jax.tree.map(lambda array: array[0], batches))
+  return state, jax.tree.map(lambda value: jnp.asarray(value)[None], metrics)
 
 
 def _check(agent: Agent, devices: int) -> None:
