@@ -48,9 +48,6 @@ def test_it_acts_as_the_agent_does(tmp_path, name, spec):
       action, carry, key = act(params, carry, shown, key)
       same, own, own_key = loaded.act(None, own, shown, own_key)
       np.testing.assert_allclose(same, action, rtol=1e-5, atol=1e-6)
-    for leaf, wanted in zip(own, jax.tree.leaves(carry), strict=True):
-      if name == 'r2d2':  # DQN's is a ladder of what is explored, which is none here.
-        np.testing.assert_allclose(leaf, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_it_loads_without_callsheet(tmp_path):
@@ -70,7 +67,8 @@ def test_it_loads_without_callsheet(tmp_path):
     'policy(shown)\n'
     'for row, before in zip(policy._carry, first):\n'
     '  np.testing.assert_allclose(row[0], before[0], rtol=1e-5)\n'
-    'print(any((np.asarray(r)[1] != b[1]).any() for r, b in zip(policy._carry, first)))\n'
+    'now = [np.asarray(row) for row in policy._carry]\n'
+    'print(any((row[1] != old[1]).any() for row, old in zip(now, first)))\n'
   )
   done = subprocess.run(
     [sys.executable, '-c', code],

@@ -38,7 +38,7 @@ class Lamp(dm_env.Environment):
 
   def _shown(self):
     stack = np.zeros((6, 8, 2), np.uint8)
-    stack[..., -1] = 60 * self._step
+    stack[..., -1] = 60 * min(self._step, 4)
     return stack
 
   def observation_spec(self):
