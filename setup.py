@@ -14,6 +14,7 @@ RAY = [f'ray[default]==2.48.0; {OLD}', 'ray[default]>=2.48']
 TENSORBOARD = [f'tensorboardX==2.6; {OLD}', 'tensorboardX>=2.6']
 PROMETHEUS = ['prometheus-client>=0.19']
 YAML = ['pyyaml>=6']
+VIDEO = ['imageio[ffmpeg]>=2.31']
 # labmaze, which dm-control needs, has no wheel past Python 3.12.
 ENVIRONMENTS = {
   'atari': ['ale-py>=0.11', 'opencv-python-headless>=4.8'],
@@ -58,6 +59,9 @@ setup(
     'optax>=0.2.8',
     'rlax>=0.1.7',
     'dm-env>=1.6',
+    # What jax.export writes and reads with; jax leaves it to those who do.
+    'flatbuffers>=23.5; python_version >= "3.11"',
+    f'flatbuffers>=1.12; {OLD}',
     'absl-py>=2.1',
     'cloudpickle>=3.0',
     'gymnasium>=1.1',
@@ -72,6 +76,7 @@ setup(
     'tensorboard': TENSORBOARD,
     'prometheus': PROMETHEUS,
     'wandb': ['wandb>=0.18'],
+    'video': VIDEO,
     **ENVIRONMENTS,
     'environments': [*chain(*ENVIRONMENTS.values())],
     'dev': [

@@ -90,7 +90,7 @@ def _mean(
   num_samples: int,
 ) -> Values:
   q = _streams(config, features, key, num_actions, 1)[..., 0]
-  taus = jnp.full((len(q), 1), 0.5)
+  taus = jnp.full((q.shape[0], 1), 0.5)
   return Values(q, q[:, None], taus, None)
 
 
@@ -103,7 +103,7 @@ def _categorical(
 ) -> Values:
   logits = _streams(config, features, key, num_actions, config.num_atoms)
   q = jax.nn.softmax(logits) @ atoms(config)
-  return Values(q, q[:, None], jnp.full((len(q), 1), 0.5), logits)
+  return Values(q, q[:, None], jnp.full((q.shape[0], 1), 0.5), logits)
 
 
 def _quantile(

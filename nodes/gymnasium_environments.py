@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +125,29 @@ class MakeGymnasium:
     except UsageError as error:
       environment.close()
       raise UsageError(f'{self.env_id}: {error}') from None
+
+  def filmed(self, seed: int) -> tuple[VectorEnvironment, Callable[[], Array], float]:
+    """One environment, what gives its picture now, and how many a second there are.
+
+    Raises:
+      UsageError: it can't be made, or has no pictures.
+    """
+    arguments = {
+      **self.arguments,
+      'vectorization_mode': 'sync',
+      'render_mode': 'rgb_array',
+    }
+    environment = self._make(1, arguments)
+
+    def picture() -> Array:
+      try:
+        [shown] = environment.render() or [None]
+        return np.asarray(shown, np.uint8)
+      except Exception as error:
+        raise UsageError(f'{self.env_id} shows no picture: {told(error)}') from error
+
+    rate = float(environment.metadata.get('render_fps') or 30)
+    return GymnasiumVector(environment, seed), picture, rate
 
   def _make(
     self, num_environments: int, arguments: Mapping[str, Any]

@@ -74,7 +74,7 @@ def lay_out(
   try:
     with snapshots.alone(directory, _PATIENCE):
       for place in snapshots.numbered(directory):
-        if place > chosen.snapshot.place:
+        if place.name > chosen.snapshot.place.name:
           os.rename(place, place.with_name(f'{place.name}{snapshots.DAMAGED}'))
       lay_out_replay(
         chosen.snapshot.place if chosen.has_replay else None, replay_folders

@@ -203,7 +203,11 @@ def prune(directory: Path, kept: int, keep_every: int | None) -> None:
   """
   for place in numbered(directory)[:-kept]:
     if keep_every is None or int(place.name) % keep_every:
-      shutil.rmtree(place, ignore_errors=True)
+      # Half removed it would be taken for a damaged one.
+      going = place.with_name(f'{_ASIDE}old-{place.name}')
+      with contextlib.suppress(OSError):
+        os.rename(place, going)
+      shutil.rmtree(going, ignore_errors=True)
 
 
 def link_folder(old: Path, new: Path) -> None:

@@ -151,6 +151,19 @@ def test_kept_n_deep_and_every_so_often_for_good(tmp_path):
   assert kept == [3, 6, 8, 9]
 
 
+def test_one_that_is_half_removed_is_none(tmp_path, monkeypatch):
+  for _ in range(3):
+    write(tmp_path)
+  # The process is killed as soon as it begins to remove what is old.
+  monkeypatch.setattr(shutil, 'rmtree', lambda *_, **__: None)
+  snapshots.prune(tmp_path, kept=1, keep_every=None)
+  monkeypatch.undo()
+  assert [place.name for place in snapshots.numbered(tmp_path)] == ['000003']
+  write(tmp_path)
+  names = {path.name for path in tmp_path.iterdir()}
+  assert names == {'000003', '000004'}
+
+
 def test_files_that_did_not_change_are_not_read_again(tmp_path, monkeypatch):
   known: dict[snapshots.Identity, str] = {}
   first = write(tmp_path, known=known)

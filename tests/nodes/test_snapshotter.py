@@ -136,7 +136,7 @@ def test_all_go_on_from_it(begin):
   jax.tree.map(np.testing.assert_array_equal, restored, state)
   assert again.learner._state['steps'] == steps
   learnt(again, steps + 10)
-  assert again.counter.counts()['learner_steps'] == again.learner.parameters().version
+  assert again.counter.counts()['learner_steps'] == again.learner._learnt().version
 
 
 def test_a_learner_alone_comes_back_and_its_versions_go_on(begin):

@@ -22,6 +22,7 @@ from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
 from callsheet.programs import Never, OnFailure, Resources
 from callsheet.programs.actor_learner import DEFAULT_ENGINE, ENGINES, actor_learner
+from callsheet.programs.snapshotting import Snapshots
 
 SPEC = EnvironmentSpec(specs.Array((4,), np.float32), specs.DiscreteArray(2, np.int32))
 AGENT = dqn(SPEC, DQNConfig())
@@ -34,7 +35,15 @@ def make_environment(num_environments, seed):
 class Engine:
   """A replay of one's own; declared here, never called."""
 
-  def __init__(self, tables, *, port=None, order='random'):
+  def __init__(
+    self,
+    tables,
+    *,
+    port=None,
+    order='random',
+    checkpoint_directory=None,
+    restore=False,
+  ):
     self.tables, self.port, self.order = tables, port, order
 
   def insert(self, table, columns, priorities=None, timeout=None) -> int:
@@ -111,6 +120,54 @@ def test_the_evaluator_ends_it_and_actors_restart():
   for node in plan.nodes:
     restarts = node.name.startswith('actor')
     assert node.restart == (OnFailure(max_restarts=10) if restarts else Never())
+
+
+# Snapshots.
+
+
+def test_with_snapshots_nodes_that_hold_something_come_back(tmp_path):
+  kept = str(tmp_path)
+  plan = declare(run_directory=kept, snapshots=Snapshots(30.0, kept=2, keep_every=10))
+  node = plan.node('snapshotter')
+  assert set(node.callees) == {'learner', 'counter', 'recorder', 'replay'}
+  assert node.grace == 60.0 and not node.ends_program
+  assert node.kwargs == {'period': 30.0, 'kept': 2, 'keep_every': 10}
+  for name in ('learner', 'replay', 'counter', 'recorder', 'snapshotter'):
+    assert plan.node(name).restart == OnFailure(max_restarts=10)
+  assert arguments(plan.node('counter')) == {'directory': kept}
+  found = arguments(plan.node('learner'))['snapshot_directory']
+  assert found == os.path.join(kept, 'snapshots')
+  replay = arguments(plan.node('replay'))
+  folder = os.path.join(kept, 'checkpoint', 'replay')
+  assert (replay['checkpoint_directory'], replay['restore']) == (folder, True)
+  # Its last one is taken while all that it asks is still there.
+  assert 'snapshotter' in plan.stop_order()[0]
+
+
+def test_each_shard_has_checkpoints_of_its_own(tmp_path):
+  plan = declare(run_directory=str(tmp_path), snapshots=Snapshots(), num_replays=2)
+  folders = {
+    arguments(plan.node(f'replay/{index}'))['checkpoint_directory'] for index in (0, 1)
+  }
+  place = tmp_path / 'checkpoint' / 'replay'
+  assert folders == {str(place / '0'), str(place / '1')}
+  assert {'replay/0', 'replay/1'} <= set(plan.node('snapshotter').callees)
+
+
+def test_another_life_draws_other_numbers(tmp_path):
+  def seeds(life):
+    plan = declare(life=life, num_actors=2)
+    return [plan.node(n).kwargs['seed'] for n in ('actor/0', 'actor/1', 'evaluator')]
+
+  assert seeds(0) == seeds(0)
+  drawn = [seed for life in range(20) for seed in seeds(life)]
+  assert len(set(drawn)) == len(drawn) and all(0 <= seed < 2**31 for seed in drawn)
+  assert declare(life=3).node('learner').kwargs['seed'] == 0
+
+
+def test_snapshots_need_a_folder():
+  with pytest.raises(UsageError, match='snapshots need a folder: run_directory='):
+    declare(snapshots=Snapshots())
 
 
 # Inference servers.

@@ -24,3 +24,12 @@ def agent_config(saved: dict[str, Any], folder: str) -> Any:
       f'{folder} was written by another version of {kind.__name__} ({error}); take the '
       'version in its config.json'
     ) from None
+
+
+def about(saved: dict[str, Any]) -> dict[str, Any]:
+  """What has to be known of a policy to play it: its agent and environment."""
+  return {
+    'agent': saved['agent'],
+    'env': saved['flags']['env'],
+    'env_options': saved['flags'].get('env_options'),
+  }
