@@ -52,9 +52,9 @@ else
 	$(VENV)/bin/python -m pytest -m learning tests/learning/test_zoo.py -s --runs=$(RUNS) -k "$(AGENT)-"
 endif
 
-# agents/README.md, of the runs that `make learn` has left.
+# agents/README.md, of the records that `make learn` has kept.
 zoo: $(VENV)/installed.lock
-	$(VENV)/bin/python -m tests.learning.table $(RUNS)
+	$(VENV)/bin/python -m tests.learning.table
 
 $(VENV)/installed.lock: requirements.lock setup.py scripts/install.sh scripts/find_python.sh
 	@sh scripts/install.sh $(VENV) $(PYTHON)

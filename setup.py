@@ -20,6 +20,11 @@ ENVIRONMENTS = {
   'box2d': ['gymnasium[box2d]'],
   'bsuite': ['bsuite>=0.3.5'],
   'dm_control': ['dm-control>=1.0.20; python_version < "3.13"'],
+  # Linux alone, and no wheel past Python 3.11.
+  'envpool': [
+    'envpool>=0.8.4; python_version < "3.12" and sys_platform == "linux" and '
+    'platform_machine == "x86_64"'
+  ],
   'minari': ['minari[hdf5]>=0.5'],
   'minatar': ['minatar>=1.0.15'],
   'mujoco': ['gymnasium[mujoco]'],
@@ -34,7 +39,10 @@ setup(
   license='Apache-2.0',
   package_dir={'': 'src'},
   packages=find_packages('src'),
-  package_data={'callsheet': ['py.typed']},
+  package_data={
+    'callsheet': ['py.typed'],
+    'callsheet.launch.page': ['*.html', '*.css', '*.js'],
+  },
   python_requires='>=3.10',
   install_requires=[
     f'dm-launchpad==0.5.2; {OLD}',

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from dm_env import specs
 
 from callsheet.agents.checks import describe
+from callsheet.agents.convolution import Convolution, Padding
 from callsheet.agents.observations import check_vectors
 from callsheet.errors import UsageError
 
@@ -28,6 +29,8 @@ def torso(
   kind: str,
   hidden_sizes: Sequence[int],
   given: Torso | None = None,
+  *,
+  looped: bool = False,
 ) -> Torso:
   """Observations `[B, ...]` to features `[B, F]`, float32, as a haiku function.
 
@@ -50,6 +53,8 @@ def torso(
         small for it.
     hidden_sizes: of the dense layers, with a ReLU behind each.
     given: takes the place of all that; it gets the observation as it is.
+    looped: whether the agent's update trains it in a loop of its own, so that large
+      images need a `Convolution` too.
 
   Raises:
     UsageError: the kind is unknown, or can't take the observation.
@@ -65,7 +70,7 @@ def torso(
     if observation.dtype == jnp.uint8 and chosen != 'mlp':
       outputs /= 255
     if chosen != 'mlp':
-      outputs = hk.Flatten()(_CONVOLUTIONS[chosen](outputs))
+      outputs = hk.Flatten()(_CONVOLUTIONS[chosen](outputs, looped))
     if hidden_sizes:
       outputs = hk.nets.MLP(hidden_sizes, activate_final=True, name='torso')(outputs)
     return outputs
@@ -111,25 +116,40 @@ def _chosen(agent: str, observation: specs.Array, kind: str) -> str:
   return kind
 
 
-def _nature(images: chex.Array) -> chex.Array:
+def _nature(images: chex.Array, looped: bool) -> chex.Array:
   for channels, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
-    images = jax.nn.relu(hk.Conv2D(channels, size, stride, padding='VALID')(images))
+    images = jax.nn.relu(_layer(looped, channels, size, stride, 'VALID')(images))
   return images
 
 
-def _minatar(images: chex.Array) -> chex.Array:
-  return jax.nn.relu(hk.Conv2D(16, 3, padding='VALID')(images))
+def _minatar(images: chex.Array, looped: bool) -> chex.Array:
+  # So small that updates share a dispatch, which is a loop.
+  return jax.nn.relu(Convolution(16, 3)(images))
 
 
-def _impala(images: chex.Array) -> chex.Array:
+def _impala(images: chex.Array, looped: bool) -> chex.Array:
+  def layer(channels: int) -> Torso:
+    return _layer(looped, channels, 3, 1, 'SAME')
+
   for channels in (16, 32, 32):
-    images = hk.Conv2D(channels, 3)(images)
+    images = layer(channels)(images)
     images = hk.max_pool(images, (1, 3, 3, 1), (1, 2, 2, 1), 'SAME')
     for _ in range(2):
       inner = jax.nn.relu(images)
-      inner = jax.nn.relu(hk.Conv2D(channels, 3)(inner))
-      images = jnp.add(images, hk.Conv2D(channels, 3)(inner))
+      inner = jax.nn.relu(layer(channels)(inner))
+      images = jnp.add(images, layer(channels)(inner))
   return jax.nn.relu(images)
+
+
+def _layer(
+  looped: bool, channels: int, size: int, stride: int, padding: Padding
+) -> Torso:
+  made: Torso = (
+    Convolution(channels, size, stride, padding)
+    if looped
+    else hk.Conv2D(channels, size, stride, padding=padding)
+  )
+  return made
 
 
 _CONVOLUTIONS = {'nature': _nature, 'minatar': _minatar, 'impala': _impala}

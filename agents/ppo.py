@@ -207,7 +207,9 @@ def ppo(
   else:
     action, head = spec.action, gaussian_head(bounds.size, config.initial_std)
   shape, size, sizes = spec.observation.shape, config.lstm_size, config.hidden_sizes
-  taken = networks.torso('ppo', spec.observation, config.torso, sizes, torso)
+  taken = networks.torso(
+    'ppo', spec.observation, config.torso, sizes, torso, looped=True
+  )
   network = actor_critic(taken, head, size, config.shared_torso)
   loss = functools.partial(
     clipped_loss,

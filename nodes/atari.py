@@ -157,7 +157,7 @@ class AtariVector:
     """Ends its threads, which ale-py does when nobody holds it any more."""
     if self._environment is not None:
       self._environment.close()
-      vars(self._environment.unwrapped).pop('ale')
+      vars(self._environment.unwrapped).pop('ale', None)
       self._environment = None
 
   def _stacked(self, time_step: dm_env.TimeStep) -> dm_env.TimeStep:

@@ -18,8 +18,8 @@ import gymnasium
 from callsheet.errors import UsageError
 from callsheet.imports import one_at_a_time
 
-# labmaze, which dm_control needs, has no wheel past Python 3.12.
-_LAST_WITH_LABMAZE = (3, 12)
+# The last Python that a package has wheels for: dm_control needs labmaze.
+_LAST = {'dm_control': ('labmaze', (3, 12)), 'envpool': ('envpool', (3, 11))}
 _MASKED = 'callsheet.nodes.masked_environments'
 
 
@@ -58,11 +58,12 @@ class Family:
   def way_out(self) -> str:
     """How to install it on this Python."""
     command = f'pip install "callsheet[{self.extra}]"'
-    if self.extra == 'dm_control' and sys.version_info[:2] > _LAST_WITH_LABMAZE:
-      last = '.'.join(map(str, _LAST_WITH_LABMAZE))
+    package, newest = _LAST.get(self.extra, ('', sys.version_info[:2]))
+    if sys.version_info[:2] > newest:
+      last = '.'.join(map(str, newest))
       return (
-        f'labmaze, which it needs, has no wheel for Python {platform.python_version()};'
-        f' take Python 3.10 to {last} and {command}'
+        f'{package}, which it needs, has no wheel for Python '
+        f'{platform.python_version()}; take Python 3.10 to {last} and {command}'
       )
     return command
 
@@ -195,6 +196,13 @@ def _bsuite() -> list[str]:
   return [f'bsuite/{each}' for each in sweep.SWEEP]
 
 
+def _envpool() -> list[str]:
+  # It needs more than this module, and only where it is asked for.
+  module = importlib.import_module('callsheet.nodes.envpool_environments')
+  names: list[str] = module.list_envpool()
+  return names
+
+
 _GYMNASIUM = Family('Gymnasium', '', 'gymnasium', 'gymnasium', '', _classic)
 _BOX2D = Family('Box2D', '', 'Box2D', 'box2d', 'box2d', lambda: _of_gymnasium('box2d'))
 _MUJOCO = Family(
@@ -206,5 +214,15 @@ _DM_CONTROL = Family(
   'dm_control', 'dm_control/', 'dm_control', 'dm-control', 'dm_control', _dm_control
 )
 _BSUITE = Family('bsuite', 'bsuite/', 'bsuite', 'bsuite', 'bsuite', _bsuite)
+_ENVPOOL = Family('EnvPool', 'envpool/', 'envpool', 'envpool', 'envpool', _envpool)
 
-FAMILIES = (_GYMNASIUM, _BOX2D, _MUJOCO, _ATARI, _MINATAR, _DM_CONTROL, _BSUITE)
+FAMILIES = (
+  _GYMNASIUM,
+  _BOX2D,
+  _MUJOCO,
+  _ATARI,
+  _MINATAR,
+  _DM_CONTROL,
+  _BSUITE,
+  _ENVPOOL,
+)

@@ -17,6 +17,7 @@ from callsheet.errors import UsageError
 from callsheet.nodes.atari import MakeAtari
 from callsheet.nodes.environment_families import FAMILIES, family_of, near
 from callsheet.nodes.environments import MakeEnvironment, make_dm_env
+from callsheet.nodes.envpool_environments import MakeEnvPool
 from callsheet.nodes.gymnasium_environments import make_gymnasium
 from callsheet.nodes.suites import MakeBsuite, MakeDmControl
 
@@ -39,6 +40,7 @@ def make_named(
       `MinAtar/`: `sticky_action_prob` 0.1, `difficulty_ramping` True, and
         `max_episode_steps` `MINATAR_STEPS`, after which an episode is cut off.
       `dm_control/`: of the task, such as `time_limit` in seconds.
+      `envpool/`: of `envpool.make`, such as `num_threads`.
       Gymnasium: see `make_gymnasium`.
 
   Raises:
@@ -62,6 +64,8 @@ def make_named(
       return make_gymnasium(name, **{'max_episode_steps': MINATAR_STEPS, **options})
     case 'dm_control/':
       return make_dm_env(MakeDmControl(name, options), name)
+    case 'envpool/':
+      return MakeEnvPool(name, options, evaluation)
     case _:
       _check_options(name, options, [])
       return make_dm_env(MakeBsuite(name), name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -37,6 +38,9 @@ ENGINES: Mapping[str, Callable[..., Replay]] = MappingProxyType(
   {'native': NativeReplay, 'reverb': ReverbReplay}
 )
 DEFAULT_ENGINE = 'native'
+
+# Numbers in an observation, from which on it is a large image.
+_LARGE = 4096
 
 _INFERENCE = ('actor', 'server')
 
@@ -101,7 +105,7 @@ def actor_learner(
     num_episodes: of one evaluation.
     evaluation_period: seconds from the end of one evaluation to the next.
     updates_per_dispatch: see `Learner`; None takes 16, or 1 where the agent is
-      `on_policy`.
+      `on_policy` or learns from large images: such updates are long.
     run_directory: gets metrics, the best policy and the learner's state; None for none.
     make_replay: the engine, from the agent's tables: one of `ENGINES`, or another. Is
       there a `make_replay.check`, see `check_replay`, it is asked.
@@ -130,7 +134,8 @@ def actor_learner(
   _check_learner(agent, num_learner_hosts)
   _check_inference(inference, num_inference_servers, num_actors)
   if updates_per_dispatch is None:
-    updates_per_dispatch = 1 if agent.on_policy else 16
+    large = math.prod(agent.spec.observation.shape) >= _LARGE
+    updates_per_dispatch = 1 if agent.on_policy or large else 16
   program = Program(agent.name)
 
   def folder(*parts: str) -> str | None:

@@ -142,9 +142,12 @@ def _actors_wait(actor: Group, found: Sequence[Group]) -> str:
   if server is not None and server.time.computing + server.time.sending >= BUSY:
     busy = server.time.computing + server.time.sending
     return f'{text}, and {server.says("work")} {busy:.0%} of it: raise num_replays'
+  learner = next((group for group in found if group.waits_for('sample')), None)
+  busy = 0.0 if learner is None else learner.time.computing
+  working = f', which computes {busy:.0%} of it' if busy >= HOLDS else ''
   return (
-    f'{text}, for its limiter lets the learner catch up: make the learner faster, '
-    'take fewer actors or lower samples_per_insert'
+    f'{text}, for its limiter lets the learner catch up{working}: make the learner '
+    'faster, take fewer actors or lower samples_per_insert'
   )
 
 

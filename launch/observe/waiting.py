@@ -65,19 +65,17 @@ def _held(tables: Mapping[str, Any]) -> Waits | None:
   for name, table in tables.items():
     if not isinstance(table, Mapping):
       continue
-    for side, who, needs in (
-      ('samplers', 'draw', 'inserts'),
-      ('writers', 'insert', 'samples'),
-    ):
+    for side, needs in (('samplers', 'inserts'), ('writers', 'samples')):
       seconds = table.get(f'{side}_blocked_seconds') or 0.0
       callers = table.get(f'waiting_{side}') or 0
       if callers and (longest is None or seconds > longest.seconds):
         credit = table.get('credit')
+        who = side if callers > 1 else side[:-1]
         left = 'unbounded' if credit is None else f'{credit:.0f}'
         longest = Waits(
           'limiter',
-          f'{needs} to {name}: {callers} who would {who} blocked, the first for '
-          f'{seconds:.1f} s (credit {left}, {table.get("state", "")})',
+          f'{needs} in {name}: {callers} {who} blocked, the first for {seconds:.1f} s '
+          f'(credit {left}, {table.get("state", "")})',
           seconds=seconds,
         )
   return longest

@@ -109,7 +109,7 @@ def test_what_a_run_leaves(shell: Shell, backend: str, replay: str):
   assert config['agent_config']['hidden_sizes'] == [8, 8]
   assert config['flags']['backend'] == backend
   assert config['flags']['replay'] == replay
-  assert {'jax', 'callsheet'} <= set(config['versions'])
+  assert {'jax', 'callsheet', 'gymnasium'} <= set(config['versions'])
   assert steps(run, 'actor_steps') >= 2000
   assert steps(run, 'learner_steps') > 0
   with open(run / 'metrics.csv') as table:

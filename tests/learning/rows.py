@@ -20,6 +20,9 @@ class Row:
     source: where the target comes from, as Markdown.
     flags: of `callsheet run`, beside agent, environment, seed and backend.
     dataset: the row whose runs leave the replay that this one learns from, offline.
+    variant: tells rows of the same agent and environment apart.
+    seeds: that are run.
+    backends: that they are run in.
   """
 
   agent: str
@@ -28,11 +31,15 @@ class Row:
   source: str
   flags: tuple[str, ...] = ()
   dataset: str | None = None
+  variant: str = ''
+  seeds: tuple[int, ...] = SEEDS
+  backends: tuple[str, ...] = BACKENDS
 
   @property
   def name(self) -> str:
     """For test ids and run folders."""
-    return f'{self.agent}-{self.environment.replace("/", "-")}'
+    words = [self.agent, self.variant, self.environment.replace('/', '-')]
+    return '-'.join(filter(None, words))
 
   def folder(self, backend: str, seed: int) -> str:
     """The name of a run's folder."""
@@ -47,49 +54,135 @@ class Row:
 
 
 _GYMNASIUM = "[Gymnasium's threshold](https://gymnasium.farama.org)"
-_ZOO = (
-  "[rl-baselines3-zoo's SAC]"
-  '(https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/benchmark.md)'
-)
 _BSUITE = '[always right](https://github.com/google-deepmind/bsuite)'
+
+
+def _zoo(agent: str) -> str:
+  page = 'https://github.com/DLR-RM/rl-baselines3-zoo/blob/master/benchmark.md'
+  return f"[rl-baselines3-zoo's {agent}]({page})"
+
+
+_CURL = (
+  '[Laskin et al. 2020](https://arxiv.org/abs/2004.04136): SAC on states, 100,000 steps'
+)
 # One actor of few environments: such agents need few steps, and the cores for learning.
 _FEW = ('--num_actors=1', '--num_environments=4', '--num_episodes=10')
+_SAC = _zoo('SAC')
+_EXPERT_DATA = 'dqn-expert-CartPole-v1'
 _CARTPOLE_DATA = 'dqn-CartPole-v1'
 _PENDULUM_DATA = 'mpo-Pendulum-v1'
 
 ROWS = (
   Row('dqn', 'CartPole-v1', 475, _GYMNASIUM, ('--replay_checkpoint',)),
+  Row(
+    'dqn',
+    'CartPole-v1',
+    475,
+    _GYMNASIUM,
+    ('--noisy', '--epsilon=0'),
+    variant='noisy',
+  ),
+  Row(
+    'dqn',
+    'CartPole-v1',
+    475,
+    _GYMNASIUM,
+    ('--distribution=quantile',),
+    variant='quantile',
+  ),
+  Row(
+    'dqn',
+    'CartPole-v1',
+    475,
+    _GYMNASIUM,
+    ('--distribution=implicit',),
+    variant='implicit',
+  ),
+  Row(
+    'dqn',
+    'CartPole-v1',
+    475,
+    _GYMNASIUM,
+    ('--munchausen', '--double=false'),
+    variant='munchausen',
+  ),
+  # Data of a policy that is nearly always right, for behaviour cloning.
+  Row(
+    'dqn',
+    'CartPole-v1',
+    500,
+    '[the most there is](https://gymnasium.farama.org)',
+    (
+      '--replay_checkpoint',
+      '--max_replay_size=10000',
+      '--epsilon=0.05',
+      '--num_episodes=100',
+    ),
+    variant='expert',
+  ),
   Row('dqn', 'Acrobot-v1', -100, _GYMNASIUM),
   Row('rainbow', 'CartPole-v1', 475, _GYMNASIUM),
   Row('r2d2', 'bsuite/memory_size/4', 1, _BSUITE),
   Row('r2d2', 'MaskedCartPole-v1', 475, _GYMNASIUM),
   Row('impala', 'CartPole-v1', 475, _GYMNASIUM),
-  Row('impala', 'MaskedCartPole-v1', 475, _GYMNASIUM, ('--lstm_size=64',)),
+  # The LSTM is shared: of values in the hundreds, the loss would drown the policy's.
+  Row(
+    'impala',
+    'MaskedCartPole-v1',
+    475,
+    _GYMNASIUM,
+    (
+      '--lstm_size=64',
+      '--unroll_length=32',
+      '--value_cost=0.002',
+      '--max_gradient_norm=none',
+      '--learning_rate=0.001',
+    ),
+  ),
   Row('ppo', 'CartPole-v1', 475, _GYMNASIUM),
   Row('ppo', 'MaskedCartPole-v1', 475, _GYMNASIUM, ('--lstm_size=64',)),
   Row(
     'ppo',
     'Pendulum-v1',
-    -157,
-    _ZOO,
+    -172.225,
+    _zoo('PPO'),
     ('--discount=0.9', '--num_epochs=10', '--num_minibatches=16'),
   ),
-  Row('sac', 'Pendulum-v1', -157, _ZOO, _FEW),
+  Row('sac', 'Pendulum-v1', -157, _SAC, _FEW),
   Row('sac_discrete', 'CartPole-v1', 475, _GYMNASIUM),
-  Row('td3', 'Pendulum-v1', -157, _ZOO, _FEW),
-  Row('ddpg', 'Pendulum-v1', -157, _ZOO, _FEW),
-  Row('d4pg', 'Pendulum-v1', -157, _ZOO, (*_FEW, '--v_min=-1200', '--v_max=0')),
-  Row('mpo', 'Pendulum-v1', -157, _ZOO, ('--num_episodes=10', '--replay_checkpoint')),
+  Row('td3', 'Pendulum-v1', -157, _SAC, _FEW),
+  Row('ddpg', 'Pendulum-v1', -157, _SAC, _FEW),
+  Row('d4pg', 'Pendulum-v1', -157, _SAC, (*_FEW, '--v_min=-1200', '--v_max=0')),
+  Row('mpo', 'Pendulum-v1', -157, _SAC, ('--num_episodes=10', '--replay_checkpoint')),
   Row(
     'dmpo',
     'Pendulum-v1',
     -157,
-    _ZOO,
+    _SAC,
     ('--num_episodes=10', '--v_min=-1000', '--v_max=0'),
   ),
-  Row('bc', 'CartPole-v1', 475, _GYMNASIUM, dataset=_CARTPOLE_DATA),
+  Row(
+    'bc',
+    'CartPole-v1',
+    475,
+    _GYMNASIUM,
+    ('--max_learner_steps=30000',),
+    _EXPERT_DATA,
+  ),
+  Row(
+    'd4pg',
+    'dm_control/cartpole-swingup',
+    835,
+    _CURL,
+    (
+      '--num_actors=1',
+      '--num_environments=4',
+      '--num_episodes=5',
+      '--evaluation_period=10',
+    ),
+  ),
   Row('cql', 'CartPole-v1', 475, _GYMNASIUM, ('--penalty=1',), _CARTPOLE_DATA),
   Row('iql', 'CartPole-v1', 475, _GYMNASIUM, dataset=_CARTPOLE_DATA),
   Row('crr', 'CartPole-v1', 475, _GYMNASIUM, dataset=_CARTPOLE_DATA),
-  Row('td3_bc', 'Pendulum-v1', -157, _ZOO, dataset=_PENDULUM_DATA),
+  Row('td3_bc', 'Pendulum-v1', -157, _SAC, dataset=_PENDULUM_DATA),
 )

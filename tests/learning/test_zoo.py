@@ -1,11 +1,10 @@
 """Every agent reaches its target, with three seeds and in both local backends.
 
-make learn AGENT=sac keeps the runs; make zoo then makes agents/README.md of them.
+make learn AGENT=sac keeps a record of each run; make zoo makes agents/README.md of all.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -13,14 +12,21 @@ from pathlib import Path
 
 import pytest
 
+from tests.learning.records import Record, keep
 from tests.learning.rows import BACKENDS, ROWS, SEEDS, Row
 
 
 @pytest.mark.learning
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize('seed', SEEDS)
-@pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('row', ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+  ('row', 'backend', 'seed'),
+  [
+    pytest.param(row, backend, seed, id=f'{row.name}-{backend}-{seed}')
+    for row in ROWS
+    for backend in row.backends
+    for seed in row.seeds
+  ],
+)
 def test_reaches_its_target(runs: Path, row: Row, backend: str, seed: int) -> None:
   name = row.folder(backend, seed)
   shutil.rmtree(runs / name, ignore_errors=True)
@@ -47,7 +53,7 @@ def test_reaches_its_target(runs: Path, row: Row, backend: str, seed: int) -> No
     timeout=3000,
   )
   assert done.returncode == 0, done.stderr
-  lines = (runs / name / 'metrics.jsonl').read_text().splitlines()
-  last = json.loads(lines[-1])
+  record = Record.of(runs / name, row, backend, seed)
+  keep(record)
   print(f'\n{name}: {done.stdout.splitlines()[-4:-2]}')
-  assert last['evaluator/return'] >= row.target, done.stdout
+  assert record.final >= row.target, done.stdout

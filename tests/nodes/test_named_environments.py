@@ -19,6 +19,7 @@ from callsheet.nodes.named_environments import make_named, target_return
 from tests.nodes.environment_law import LAST, check_law, column, play
 
 LABMAZE = sys.version_info < (3, 13)
+ENVPOOL = sys.version_info < (3, 12)
 # With a number of steps in which episodes end.
 EXAMPLES = {
   'CartPole-v1': 60,
@@ -33,7 +34,23 @@ EXAMPLES = {
   'bsuite/catch/2': 30,
   'bsuite/umbrella_length/2': 30,
   'Blackjack-v1': 12,
-} | ({'dm_control/cartpole-swingup': 30} if LABMAZE else {})
+}
+EXAMPLES |= {'dm_control/cartpole-swingup': 30} if LABMAZE else {}
+EXAMPLES |= (
+  {
+    'envpool/CartPole-v1': 60,
+    'envpool/Pendulum-v1': 410,
+    'envpool/Breakout-v5': 220,
+    'envpool/Taxi-v3': 410,
+    'envpool/HopperHop-v1': 30,
+    'envpool/CoinrunEasy-v0': 30,
+  }
+  if ENVPOOL
+  else {}
+)
+
+# An episode of theirs has a thousand steps.
+ENDLESS = ('dm_control', 'envpool/HopperHop', 'envpool/Coinrun')
 
 
 @contextlib.contextmanager
@@ -53,7 +70,7 @@ def test_the_law_of_time_steps(name):
     time_steps = play(environment, EXAMPLES[name])
     check_law(environment, time_steps)
   ended = (column(time_steps, 'step_type') == LAST).sum()
-  assert ended > 0 or name.startswith('dm_control')
+  assert ended > 0 or name.startswith(ENDLESS)
 
 
 @pytest.mark.parametrize('name', EXAMPLES)
@@ -234,6 +251,7 @@ def test_an_option_that_gymnasium_does_not_know_names_the_call():
     ('MinAtar/Breakout-v1', 'minatar', 'minatar'),
     ('dm_control/walker-walk', 'dm_control', 'dm_control'),
     ('bsuite/catch/0', 'bsuite', 'bsuite'),
+    ('envpool/Pong-v5', 'envpool', 'envpool'),
   ],
 )
 def test_a_missing_extra_names_the_command(name, module, extra, monkeypatch):
@@ -256,6 +274,27 @@ def test_dm_control_names_the_pythons_that_it_is_for(monkeypatch):
   assert 'take Python 3.10 to 3.12 and pip install' in family.way_out()
   monkeypatch.setattr(sys, 'version_info', (3, 12, 9, 'final', 0))
   assert family.way_out() == 'pip install "callsheet[dm_control]"'
+  assert 'take Python 3.10 to 3.11 and' in family_of('envpool/Pong-v5').way_out()
+
+
+@pytest.mark.skipif(not ENVPOOL, reason='envpool has no wheel past Python 3.11')
+def test_envpool_shows_pictures_as_networks_want_them():
+  shapes = {
+    name: played(f'envpool/{name}', 3)[-1].observation.shape
+    for name in ('Breakout-v5', 'CoinrunEasy-v0')
+  }
+  assert shapes == {'Breakout-v5': (2, 84, 84, 4), 'CoinrunEasy-v0': (2, 64, 64, 3)}
+
+
+@pytest.mark.skipif(not ENVPOOL, reason='envpool has no wheel past Python 3.11')
+def test_envpool_cuts_off_without_a_termination():
+  time_steps = played('envpool/Pendulum-v1', 210, max_episode_steps=100)
+  types = column(time_steps, 'step_type')
+  assert np.nonzero((types == LAST).all(axis=1))[0].tolist() == [100, 201]
+  assert (column(time_steps, 'discount') == 1).all()
+  maker = make_named('envpool/Pendulum-v1', nonsense=1)
+  with pytest.raises(UsageError, match=r"envpool.make\('Pendulum-v1', nonsense=1\)"):
+    maker(1, 0)
 
 
 def test_names_lead_to_their_families():
@@ -268,6 +307,7 @@ def test_names_lead_to_their_families():
   assert len(by_name['MinAtar']) == 5
   assert len(by_name['bsuite']) == 468
   assert bool(by_name['dm_control']) == LABMAZE
+  assert bool(by_name['EnvPool']) == ENVPOOL
   for family in FAMILIES:
     assert all(family_of(name) is family for name in by_name[family.name])
 

@@ -8,10 +8,15 @@ import os
 import sys
 from types import ModuleType
 
-from callsheet.commands import backends, help
+from absl import flags
+
+from callsheet.commands import backends, help, seeing
 from callsheet.commands.flags import new_flags, one_argument, parse
 from callsheet.errors import UsageError
-from callsheet.launch import launch
+from callsheet.launch import Backend, start
+from callsheet.launch.launching import terminated_like_interrupted
+from callsheet.launch.observe.gathering import Observing
+from callsheet.programs.plan import Plan
 from callsheet.programs.program import Program
 
 USAGE = 'callsheet launch my_program.py:program --backend=processes'
@@ -21,9 +26,11 @@ def launch_program(argv: list[str]) -> int:
   """Runs the command; returns its exit code."""
   values = new_flags()
   backends.define(values)
+  seeing.define(values)
   arguments = parse(values, argv)
   if values.help:
-    sections = {'launching': backends.OWN, **backends.sections(values)}
+    launching = [*backends.OWN, *seeing.OWN]
+    sections = {'launching': launching, **backends.sections(values)}
     print(help.page(values, USAGE, sections))
     return 0
   backend = backends.read(values)
@@ -33,8 +40,23 @@ def launch_program(argv: list[str]) -> int:
   elif values.detach:
     print(backends.submit(backend, plan))
   else:
-    launch(plan, backend)
+    _launch(values, plan, backend)
   return 0
+
+
+def _launch(values: flags.FlagValues, plan: Plan, backend: Backend) -> None:
+  def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+  with (
+    terminated_like_interrupted(),
+    Observing(backend=backend.name) as observing,
+    start(plan, backend) as running,
+    seeing.seen(values, running, observing, say),
+  ):
+    running.wait()
+  if held := observing.bottleneck():
+    say(held)
 
 
 def find(where: str) -> Program:

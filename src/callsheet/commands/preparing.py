@@ -26,8 +26,12 @@ from callsheet.commands import (
 from callsheet.commands.flags import read_config
 from callsheet.errors import UsageError
 from callsheet.launch import Backend, Threads
+from callsheet.nodes.environment_families import family_of
 from callsheet.nodes.named_environments import make_named, target_return
 from callsheet.programs.program import Program
+
+
+_PACKAGES = ('callsheet', 'jax', 'dm-haiku', 'optax', 'rlax', 'gymnasium')
 
 
 class Resumed(NamedTuple):
@@ -137,7 +141,7 @@ def prepare(name: str, values: flags.FlagValues, resumed: Resumed | None = None)
     'target_return': target,
     'versions': {
       package: importlib.metadata.version(package)
-      for package in ('callsheet', 'jax', 'dm-haiku', 'optax', 'rlax', 'gymnasium')
+      for package in (*_PACKAGES, family_of(values.env).distribution)
     },
     'python': platform.python_version(),
   }

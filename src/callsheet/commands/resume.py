@@ -14,6 +14,8 @@ from callsheet.commands import (
   folders,
   help,
   saved_runs,
+  seeing,
+  sinks,
   snapshot_flags,
 )
 from callsheet.commands.flags import one_argument, parse
@@ -44,6 +46,8 @@ _MAY_CHANGE = (
   'replay_port',
   'replay_directory',
   'replay_checkpoint',
+  *seeing.OWN,
+  *sinks.OWN,
   *snapshot_flags.OWN,
 )
 _NOT_KEPT = ('dry_run', 'detach', 'name', 'runs_directory')
@@ -84,7 +88,7 @@ def resume(argv: list[str]) -> int:
   resuming.lay_out(directory, chosen, _replay_folders(directory, values))
   folders.write_config(str(directory), run.config)
   run = run._replace(said=(*said, resuming.described(chosen)))
-  return carry_out(run, plan, folders.Folder(str(directory), ()), values.detach)
+  return carry_out(run, plan, folders.Folder(str(directory), ()), values)
 
 
 def _check(asked: flags.FlagValues, saved: Mapping[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+from absl import flags
 from rich.console import Console
 
 from callsheet.agents import registry
-from callsheet.commands import backends, dashboard, folders, report
+from callsheet.commands import backends, dashboard, folders, report, seeing
 from callsheet.commands.exit_codes import PREEMPTED
 from callsheet.commands.flags import define_config, one_argument, parse
 from callsheet.commands.preparing import Run, prepare
@@ -40,10 +42,12 @@ def run(argv: list[str]) -> int:
     print(backends.dry_run(run.backend, plan))
     return 0
   folder = folders.make(run.folder, run.config)
-  return carry_out(run, plan, folder, values.detach)
+  return carry_out(run, plan, folder, values)
 
 
-def carry_out(run: Run, plan: Plan, folder: folders.Folder, detach: bool) -> int:
+def carry_out(
+  run: Run, plan: Plan, folder: folders.Folder, values: flags.FlagValues
+) -> int:
   """Runs a prepared run in its folder; returns the exit code.
 
   Raises:
@@ -57,16 +61,17 @@ def carry_out(run: Run, plan: Plan, folder: folders.Folder, detach: bool) -> int
   )
   for line in run.said:
     console.print(line, soft_wrap=True)
-  if detach:
+  if values.detach:
     console.print(backends.submit(backend, plan), soft_wrap=True)
     return 0
+  observing = Observing(folder.path, backend.name)
   try:
     with (
       terminated_like_interrupted(),
-      Observing(folder.path, backend.name) as observing,
+      observing,
       start(plan, backend, terminal=Terminal(console)) as running,
+      seeing.seen(values, running, observing, _printer(console), folder.path),
     ):
-      observing.follow(running)
       dashboard.follow(
         running,
         running.client('recorder').latest,
@@ -83,22 +88,28 @@ def carry_out(run: Run, plan: Plan, folder: folders.Folder, detach: bool) -> int
       folders.discard(folder)
       raise
     resumable = bool(snapshots.numbered(Path(folder.path, snapshots.IN_RUN)))
-    _conclude(run, folder.path, console)
+    _conclude(run, folder.path, console, observing)
     if resumable:
       console.print(f'  go on: callsheet resume {run.folder}', soft_wrap=True)
     if resumable and isinstance(error, Terminated):
       return PREEMPTED
     raise
-  _conclude(run, folder.path, console)
+  _conclude(run, folder.path, console, observing)
   return 0
 
 
-def _conclude(run: Run, directory: str, console: Console) -> None:
+def _printer(console: Console) -> Callable[[str], None]:
+  return lambda line: console.print(line, soft_wrap=True)
+
+
+def _conclude(run: Run, directory: str, console: Console, observing: Observing) -> None:
   rows = folders.read_metrics(directory)
   if rows:
     try:
       report.draw_curve(directory, rows, run.title)
     except OSError as error:
       console.print(f'the learning curve could not be written: {error}', soft_wrap=True)
+  if held := observing.bottleneck():
+    console.print(held, soft_wrap=True)
   summary = report.summary(run.folder, rows, run.target_return)
   console.print(summary, soft_wrap=True)

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from absl import flags
 
 from callsheet.agents import registry
-from callsheet.commands import backends, help, offline, online, sinks, snapshot_flags
+from callsheet.commands import (
+  backends,
+  help,
+  offline,
+  online,
+  seeing,
+  sinks,
+  snapshot_flags,
+)
 from callsheet.commands.flags import config_names, new_flags
 
 USAGE = 'callsheet run dqn --env=CartPole-v1'
@@ -16,6 +24,7 @@ OWN = (
   'env',
   'env_options',
   *backends.OWN,
+  *seeing.OWN,
   'name',
   'runs_directory',
   'seed',
@@ -50,6 +59,7 @@ def run_flags() -> flags.FlagValues:
   """All that a run has, but for its agent's."""
   values = new_flags()
   backends.define(values)
+  seeing.define(values)
   online.define(values)
   offline.define(values)
   snapshot_flags.define(values)
@@ -72,7 +82,7 @@ def run_flags() -> flags.FlagValues:
     'updates_per_dispatch',
     None,
     "Learner steps in one call of the device's; none: 16, or 1 of an agent that learns "
-    'from its newest policy alone.',
+    'from its newest policy alone, or from large images.',
     1,
   )
   flags.DEFINE_float(
