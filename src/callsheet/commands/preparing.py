@@ -30,7 +30,6 @@ from callsheet.nodes.environment_families import family_of
 from callsheet.nodes.named_environments import make_named, target_return
 from callsheet.programs.program import Program
 
-
 _PACKAGES = ('callsheet', 'jax', 'dm-haiku', 'optax', 'rlax', 'gymnasium')
 
 
