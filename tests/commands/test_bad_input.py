@@ -41,7 +41,7 @@ def place(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
   ('argv', 'expected'),
   [
-    ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, launch, eval, envs"),
+    ('rnu', "no command 'rnu'; did you mean 'run'? there are: run, "),
     ('run', f'expected one agent ({AGENTS}), got nothing; right is: callsheet run '),
     ('run --n_step=3', f'expected one agent ({AGENTS}), got nothing; right is: '),
     ('run dqm', f"no agent 'dqm'; did you mean 'dqn'? there are: {AGENTS}"),

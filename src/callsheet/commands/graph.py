@@ -22,8 +22,8 @@ _ABOUT = """
 
 Shows the nodes of a program, which calls which, and what each needs, without starting
 any: as text, or in one of the languages above. Instead of an agent, with the flags of
-`callsheet run`, it takes a program of one's own: FILE.py:PROGRAM. --svg needs Graphviz's
-`dot`; what --mermaid prints is drawn by GitHub and by editors."""
+`callsheet run`, it takes a program of one's own: FILE.py:PROGRAM. --svg needs
+Graphviz's `dot`; what --mermaid prints is drawn by GitHub and by editors."""
 _FORMATS = ('dot', 'mermaid', 'json')
 _OWN = (*_FORMATS, 'svg')
 

@@ -20,6 +20,8 @@ HELP = """callsheet: program graphs for reinforcement learning
   callsheet eval RUN_FOLDER [--num_episodes=20] [--seed=0] [--video=FILE.mp4]
   callsheet export RUN_FOLDER [FOLDER]    the policy, for jax alone
   callsheet graph AGENT [--env=ENV] [--dot | --mermaid | --json | --svg=FILE]
+  callsheet status [RUN]          the runs; or the nodes of one, and what they wait for
+  callsheet top RUN               the same of a run, anew each second
   callsheet logs RUN [NODE] [-f]  what its nodes have printed, and print now
   callsheet envs [PATTERN]        the environments, and how to install more
   callsheet doctor                what this installation can run, and what it lacks
@@ -101,6 +103,8 @@ def _command(argv: list[str]) -> int:
     'eval': _eval,
     'export': _export,
     'graph': _graph,
+    'status': _status,
+    'top': _top,
     'logs': _logs,
     'envs': _envs,
     'doctor': _doctor,
@@ -191,6 +195,24 @@ def _graph(argv: list[str]) -> int:
   from callsheet.commands.graph import graph
 
   return graph(argv)
+
+
+def _status(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_showing()
+  from callsheet.commands.status import status
+
+  return status(argv)
+
+
+def _top(argv: list[str]) -> int:
+  from callsheet.commands import requirements
+
+  requirements.for_showing()
+  from callsheet.commands.top import top
+
+  return top(argv)
 
 
 def _logs(argv: list[str]) -> int:
