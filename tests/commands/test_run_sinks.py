@@ -81,7 +81,10 @@ def test_all_of_them_and_a_clean_end(with_wandb: Shell):
 
 @pytest.mark.parametrize('how', ['the learner dies', 'pre-empted'])
 def test_an_end_that_is_none_is_not_reported_as_finished(with_wandb: Shell, how: str):
-  process = with_wandb.start('run', 'dqn', '--name=mine', '--wandb=p', *ENDLESS)
+  # Without snapshots a learner that dies is not restarted.
+  process = with_wandb.start(
+    'run', 'dqn', '--name=mine', '--wandb=p', '--snapshot_every=none', *ENDLESS
+  )
   run = with_wandb.place / 'runs' / 'mine'
   wait_for(lambda: steps(run, 'learner_steps') > 0)
   if how == 'pre-empted':

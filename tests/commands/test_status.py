@@ -93,11 +93,28 @@ def test_one_that_has_failed_says_why():
   ]
 
 
-def test_on_a_narrow_terminal_only_the_last_column_gives_way():
-  lines = shown(status_tables.nodes_table(NODES, 3), width=70)
-  assert lines[1].startswith('learner   running  ')
-  assert 'replay.sample' in lines[1] and 'of the time' not in lines[1]
-  assert '312.4 MB' in lines[1] and all(len(line) <= 70 for line in lines)
+@pytest.mark.parametrize('width', [70, 80, 200])
+def test_on_a_narrow_terminal_only_one_column_gives_way(width):
+  lines = shown(status_tables.nodes_table(NODES, 3), width=width)
+  assert all(len(line) <= width for line in lines)
+  words = [line.split() for line in lines]
+  assert words[0][:5] == ['node', 'state', 'restarts', 'CPU', 'memory']
+  assert words[1][:6] == ['learner', 'running', '2', '93%', '312.4', 'MB']
+  rest = ' '.join(' '.join(each) for each in words)
+  for word in NODES[0].waits.text.split():
+    assert word in rest
+
+
+def test_a_long_name_of_a_run_is_whole_where_nothing_is_narrow(shell: Shell):
+  name = 'dqn-CartPole-v1-seed0-20261127-111352-with-a-long-name'
+  made(shell.place, name, STATUS, seconds=5.0, actor_steps=10**9, learner_steps=10**9)
+  code, out, err = shell.run('status')
+  assert (code, err) == (0, '')
+  assert re.search(rf'^ {name} +lost +0/3 +0:00:05 +1,000,000,000 ', out, re.MULTILINE)
+  narrow = Console(file=io.StringIO(), width=80, color_system=None)
+  runs = status_tables.narrowed(overview(str(shell.place / 'runs')))
+  narrow.print(runs)
+  assert 'dqn-CartPo' in narrow.file.getvalue() and 'lost' in narrow.file.getvalue()
 
 
 def test_of_many_nodes_those_that_matter_are_shown():

@@ -7,7 +7,7 @@ import os
 
 from absl import flags
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -52,16 +52,11 @@ def status(argv: list[str]) -> int:
 
 def show(what: RenderableType, console: Console) -> None:
   """Prints it; what goes into a file or a pipe is as wide as it takes."""
-  width = None
   if not console.is_terminal:
-    width = max(
-      console.width, console.measure(what, options=_unbounded(console)).maximum
-    )
-  console.print(what, width=width, crop=width is None)
-
-
-def _unbounded(console: Console) -> ConsoleOptions:
-  return console.options.update(max_width=10_000)
+    free = console.options.update(width=10_000)
+    wide = console.measure(what, options=free).maximum
+    console = Console(highlight=False, width=max(console.width, wide))
+  console.print(what)
 
 
 def look(folder: str) -> tuple[Status | None, runs.State]:
@@ -87,7 +82,7 @@ def overview(runs_directory: str, now: float | None = None) -> Table:
       'or name another folder: --runs_directory=DIRECTORY'
     )
   table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style='bold')
-  table.add_column('run', overflow='fold')
+  table.add_column('run', overflow='fold', min_width=12)
   for title in ('state', 'nodes'):
     table.add_column(title, no_wrap=True)
   for title in ('time', 'env steps', 'learner steps', 'return'):

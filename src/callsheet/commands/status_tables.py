@@ -84,7 +84,7 @@ def nodes_table(nodes: Sequence[NodeStatus], most: int) -> Table:
   on_gpu = any(node.gpu_memory is not None for node in nodes)
   if on_gpu:
     table.add_column('GPU', justify='right', no_wrap=True)
-  table.add_column('waits for', overflow='ellipsis', no_wrap=True)
+  table.add_column('waits for', overflow='fold', min_width=8)
   for node in _chosen(nodes, [_concern(node) for node in nodes], most):
     state = node.state if node.answers or node.silent is None else 'silent'
     if node.state not in ('running', 'serving', 'finished'):
@@ -105,7 +105,7 @@ def nodes_table(nodes: Sequence[NodeStatus], most: int) -> Table:
 def edges_table(edges: Sequence[EdgeStatus], most: int) -> Table:
   """A line an edge, in order of declaration; the busiest if not all fit."""
   table = _table()
-  table.add_column('calls', no_wrap=True)
+  table.add_column('calls', overflow='fold', min_width=12)
   for title in ('calls/s', 'bytes/s', 'p50', 'p99', 'open'):
     table.add_column(title, justify='right', no_wrap=True)
   for edge in _chosen(edges, [edge.calls_per_second or 0.0 for edge in edges], most):
@@ -153,12 +153,13 @@ def narrowed(table: Table, gives_way: int = 0) -> Table:
 
   Args:
     table: with all of its rows.
-    gives_way: the number of that column.
+    gives_way: the number of that column, which is wrapped.
   """
   for index, column in enumerate(table.columns):
     if index != gives_way:
       cells = [*column.cells, column.header]
       column.min_width = max(cell_len(_plain(cell)) for cell in cells)
+      column.no_wrap = True
   return table
 
 
