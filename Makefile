@@ -5,6 +5,8 @@ ARGS ?=
 TESTS ?= tests
 PYTEST ?=
 AGENT ?=
+FAULTS ?= 100
+SEED ?= 0
 RUNS ?= runs/learning
 # A version, a command or a path; each gets an environment of its own: .venv-3.13. Where
 # none is named, .venv has 3.10 if there is one, else the newest.
@@ -16,7 +18,7 @@ SUFFIX := $(shell python=$$(sh scripts/find_python.sh "$(PYTHON)") && "$$python"
 endif
 VENV := .venv$(SUFFIX)
 
-.PHONY: run test check learn zoo lock clean
+.PHONY: run test check learn zoo chaos lock clean
 
 # Trains DQN until it is solved:
 # make run BACKEND=threads REPLAY=reverb ARGS="--seed=1 --num_actors=4"
@@ -55,6 +57,10 @@ endif
 # agents/README.md, of the records that `make learn` has kept.
 zoo: $(VENV)/installed.lock
 	$(VENV)/bin/python -m tests.learning.table
+
+# A DQN run for each fault, and a table: make chaos FAULTS=100 SEED=1; about a minute each.
+chaos: $(VENV)/installed.lock
+	$(VENV)/bin/python -m tests.chaos --faults=$(FAULTS) --seed=$(SEED) --out=runs/chaos-$(SEED).jsonl
 
 $(VENV)/installed.lock: requirements.lock setup.py scripts/install.sh scripts/find_python.sh
 	@sh scripts/install.sh $(VENV) $(PYTHON)

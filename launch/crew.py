@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from callsheet.launch.addresses import Book
@@ -10,8 +11,22 @@ from callsheet.launch.events import Event
 from callsheet.programs.plan import Plan
 
 
+@dataclass(frozen=True)
+class Stacks:
+  """What every thread of a unit is doing.
+
+  Attributes:
+    text: the stacks; empty where they are written to the unit's log.
+    missing: why there are none; empty if there are.
+  """
+
+  text: str = ''
+  missing: str = ''
+
+
 class Crew(Protocol):
-  """The units of one running program; the supervisor alone calls this, from one thread.
+  """The units of one running program; the supervisor alone calls this, from one thread,
+  but for `dump`, which may come from any.
 
   A unit is what lives and dies together: one node, or the nodes that are colocated.
   """
@@ -28,6 +43,9 @@ class Crew(Protocol):
 
   def kill(self, unit: str) -> None:
     """Ends a unit at once; its `Exited` follows."""
+
+  def dump(self, unit: str) -> Stacks:
+    """Has a unit's stacks written to its log, within a moment, or gives them."""
 
   def log(self, unit: str) -> str:
     """Where the unit's output is; empty where there is no file."""

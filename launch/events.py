@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from callsheet.errors import ConnectionLost, DeadlineExceeded, Unavailable, UsageError
@@ -80,4 +81,17 @@ class Exited:
   reason: str = ''
 
 
-Event = Ready | Finished | Failed | Stopped | Exited
+@dataclass(frozen=True)
+class Beat:
+  """The unit's process is there and runs Python.
+
+  Attributes:
+    unit: which.
+    quiet: seconds for which each node that limits it has been silent, see `Silence`.
+  """
+
+  unit: str
+  quiet: Mapping[str, float]
+
+
+Event = Ready | Finished | Failed | Stopped | Exited | Beat

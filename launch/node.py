@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import inspect
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from callsheet.errors import CourierError
+from callsheet.errors import CourierError, UsageError
 from callsheet.launch import courier, spmd
 from callsheet.launch.addresses import Book
+from callsheet.launch.debugger import Debugger
 from callsheet.launch.events import Event, Failed, Finished, Ready, Stopped
+from callsheet.launch.heart import Pulse
 from callsheet.launch.observe.observer import Observer
 from callsheet.programs.plan import NodePlan
 
@@ -28,12 +32,18 @@ class NodeLife:
     node: what to build.
     book: where the others are.
     report: called from the node's thread with what happens to it.
+    debugger: opened where the node raises an exception; None for none.
   """
 
   def __init__(
-    self, node: NodePlan, book: Book, report: Callable[[Event], None]
+    self,
+    node: NodePlan,
+    book: Book,
+    report: Callable[[Event], None],
+    debugger: Debugger | None = None,
   ) -> None:
     self._node, self._book, self._report = node, book, report
+    self._debugger = debugger
     self._stop = threading.Event()
     self._clients: list[Any] = []
     self._observer = Observer(self._clients)
@@ -41,6 +51,7 @@ class NodeLife:
     self._in_service = False
     self._deaf = False
     self._failed = False
+    self._pulse = Pulse()
     self._thread = threading.Thread(target=self._live, name=node.name, daemon=True)
 
   def start(self) -> None:
@@ -65,6 +76,27 @@ class NodeLife:
       if self._in_service:
         self._raise(Interrupted)
 
+  @property
+  def node(self) -> NodePlan:
+    """Whose life it is."""
+    return self._node
+
+  def quiet(self, most: float) -> float:
+    """Seconds of silence, see `Silence.run`; each call counts for `most` at most."""
+    with self._lock:
+      clients = list(self._clients)
+    return self._pulse.quiet(clients, most)
+
+  def stacks(self) -> str:
+    """What the node's thread and its handlers are doing."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    own = (self._node.name, f'{self._node.name} call')
+    return '\n'.join(
+      f'Thread {names[ident]!r}:\n{"".join(traceback.format_stack(frame))}'
+      for ident, frame in sys._current_frames().items()
+      if names.get(ident) in own
+    )
+
   def join(self, timeout: float) -> bool:
     """Waits for the end, at most `timeout` seconds; True if it came."""
     if self._thread.ident is None:
@@ -84,10 +116,12 @@ class NodeLife:
         spmd.join(self._node, self._book, self._client)
         service = self._node.construct(self._client)
       server.serve(service, self._observer.begin(server, service))
+      self._pulse.serves(server)
       run = getattr(service, 'run', None)
       self._report(Ready(name, runs=callable(run)))
       if callable(run):
-        self._run(run)
+        with self._pulse.running():
+          self._run(run)
         self._report(Finished(name))
       self._stop.wait()
     except BaseException as error:
@@ -149,6 +183,8 @@ class NodeLife:
       self._stop.wait()
       return
     self._failed = True
+    if self._debugger is not None and not isinstance(error, UsageError | Interrupted):
+      self._debugger.post_mortem(self._node.name, error)
     self._report(Failed(self._node.name, spmd.failure_of(self._node, error)))
 
   def _raise(self, error: type[BaseException] | None) -> None:

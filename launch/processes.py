@@ -24,12 +24,15 @@ import cloudpickle
 
 from callsheet.errors import UsageError
 from callsheet.launch.accelerators import allot
+from callsheet.launch.crew import Stacks
+from callsheet.launch.debugger import Debugger
 from callsheet.launch.devices import process_environment, unit_resources
-from callsheet.launch.events import Event, Exited, Failed
+from callsheet.launch.events import Beat, Event, Exited, Failed
 from callsheet.launch.local import local_book
 from callsheet.launch.nursery import Forked, Nursery, can_fork
 from callsheet.launch.nursery_process import kill_group
 from callsheet.launch.orders import Orders
+from callsheet.launch.stacks import dump_stacks
 from callsheet.programs.plan import Plan
 from callsheet.programs.resources import Resources
 
@@ -50,12 +53,15 @@ class Processes:
       which JAX has not computed, and a unit without accelerators whose environment is
       the launcher's; for both, set OMP_NUM_THREADS, OPENBLAS_NUM_THREADS and
       MKL_NUM_THREADS to 1 before numpy is imported, as `callsheet run` does.
+    pdb: whether pdb opens where a node raises an exception, on the launcher's terminal
+      or standard input, and at a `breakpoint()`; no call times out then.
   """
 
   log_directory: str | None = None
   echo: bool = True
   deadline: float | None = 60.0
   fork: bool = True
+  pdb: bool = False
   name: str = 'processes'
 
   def open(self, plan: Plan, say: Callable[[str, str], None]) -> ProcessCrew:
@@ -84,7 +90,9 @@ class ProcessCrew:
         f'the log folder {self._logs!r} can not be made ({error.strerror}); name one '
         'that can be written: Processes(log_directory=...)'
       ) from None
-    self.book = local_book(plan, self._folder, options.deadline)
+    deadline = None if options.pdb else options.deadline
+    self.book = local_book(plan, self._folder, deadline)
+    self._debugger = Debugger.of_launcher(self._folder) if options.pdb else None
     self._nursery = Nursery() if options.fork and can_fork() else None
 
   def start(self, unit: str, report: Callable[[Event], None]) -> None:
@@ -100,7 +108,9 @@ class ProcessCrew:
     process = self._process(resources, environment, events_write)
     os.close(events_write)
     self._processes[unit] = process
-    orders = Orders(cloudpickle.dumps(nodes), self.book, path, self._folder)
+    orders = Orders(
+      unit, cloudpickle.dumps(nodes), self.book, path, self._folder, self._debugger
+    )
     self._note(unit, f'process {process.pid} starts')
 
     def noted(event: Event) -> None:
@@ -110,6 +120,7 @@ class ProcessCrew:
         self._note(unit, event.reason or f'process {process.pid} has ended')
       report(event)
 
+    noted(Beat(unit, {}))  # From here on it can be silent.
     readers = (
       self._thread(self._copy_output, unit, process.stdout),
       self._thread(_read_events, os.fdopen(events_read, 'rb'), noted),
@@ -140,6 +151,13 @@ class ProcessCrew:
     process = self._processes[unit]
     if process.returncode is None:
       kill_group(process.pid)
+
+  def dump(self, unit: str) -> Stacks:
+    """See `Crew.dump`; works where C code holds the interpreter, too."""
+    process = self._processes.get(unit)
+    if process is None or process.returncode is not None:
+      return Stacks(missing='it has no process')
+    return dump_stacks(process.pid)
 
   def log(self, unit: str) -> str:
     """See `Crew.log`."""

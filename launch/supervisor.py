@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import queue
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from callsheet.calls import call_async
 from callsheet.errors import NodeFailed
 from callsheet.launch import courier
-from callsheet.launch.addresses import group_of
-from callsheet.launch.crew import Crew
-from callsheet.launch.events import (
-  Event,
-  Exited,
-  Failed,
-  Failure,
-  Finished,
-  Ready,
-  Stopped,
-)
+from callsheet.launch.blame import first_failure
+from callsheet.launch.crew import Crew, Stacks
+from callsheet.launch.following import Following
 from callsheet.launch.standing import Standing, state_of
 from callsheet.outcomes import Outcome
 from callsheet.programs.handle import name_of
@@ -30,29 +20,8 @@ from callsheet.programs.plan import Plan, concludes
 
 S = TypeVar('S')
 
-# The node that dies and those that miss it report within this many seconds.
-SETTLE = 0.5
-
 # Seconds that a service has to take in how the program ends.
 _TELL = 2.0
-
-
-@dataclass
-class _Unit:
-  nodes: tuple[str, ...]
-  company: tuple[str, ...]
-  life: int = 0
-  restarts: int = 0
-  restart_at: float | None = None
-  alive: bool = False
-  ready: set[str] = field(default_factory=set)
-  runs: set[str] = field(default_factory=set)
-  running: set[str] = field(default_factory=set)
-  stopped: set[str] = field(default_factory=set)
-
-
-def _leaving(unit: _Unit) -> bool:
-  return unit.alive and unit.stopped == set(unit.nodes)
 
 
 class Running:
@@ -71,35 +40,24 @@ class Running:
     self, plan: Plan, crew: Crew, say: Callable[[str, str], None], grace: float
   ) -> None:
     self._plan, self._crew, self._say, self._grace = plan, crew, say, grace
-    self._events: queue.SimpleQueue[tuple[str, int, Event]] = queue.SimpleQueue()
-    nodes = plan.units()
-    self._companies = plan.companies()
-    self._units = {
-      name: _Unit(tuple(node.name for node in nodes[name]), company)
-      for company in self._companies
-      for name in company
-    }
-    self._unit_of = {node.name: node.unit for node in plan.nodes}
-    self._failures: list[Failure] = []
-    self._settled_at: float | None = None
+    self._following = Following(plan, crew, say)
     self._clients: dict[str, Any] = {}
-    self._stopping = False
     self._over = False
 
   def start(self) -> None:
     """Starts every unit, those that are called before their callers."""
     for level in reversed(self._plan.stop_order()):
       for node in level:
-        unit = self._units[self._unit_of[node]]
-        if not unit.life:
-          self._start(self._unit_of[node])
+        unit_name = self._following.unit_of[node]
+        if not self._following.units[unit_name].life:
+          self._following.start(unit_name)
 
   def __enter__(self) -> Running:
     return self
 
   def __exit__(self, kind: object, error: object, trace: object) -> None:
     self.stop()
-    if self._failures and error is None:
+    if self._following.failures and error is None:
       raise self._first_failure()
 
   @property
@@ -110,13 +68,12 @@ class Running:
   @property
   def stopping(self) -> bool:
     """Whether the nodes are being stopped."""
-    return self._stopping
+    return self._following.stopping
 
   def end(self) -> None:
     """Has `wait` end the program well, as a node does that ends it; from any thread."""
-    self._settled_at = self._settled_at or time.monotonic()
-    # Of no life that there is: it wakes whoever follows.
-    self._events.put((self._plan.nodes[0].unit, -1, Stopped('')))
+    self._following.settle()
+    self._following.wake()
 
   def connect(self, node: str) -> Any:
     """A client of the node of this name that is the caller's own to close."""
@@ -124,11 +81,11 @@ class Running:
 
   def standings(self) -> dict[str, Standing]:
     """How each node stands; from any thread."""
-    failed = {failure.node for failure in list(self._failures)}
+    failed = {failure.node for failure in list(self._following.failures)}
     return {
       node.name: Standing(
-        state_of(self._units[node.unit], node.name, node.name in failed),
-        self._units[node.unit].restarts,
+        state_of(self._following.units[node.unit], node.name, node.name in failed),
+        self._following.units[node.unit].restarts,
         self._crew.log(node.unit),
       )
       for node in self._plan.nodes
@@ -171,14 +128,17 @@ class Running:
     until = float('inf') if timeout is None else time.monotonic() + timeout
     try:
       while not self._over and (now := time.monotonic()) < until:
-        self._follow(min(until, self._next_timer()) - now)
-        if self._settled_at is not None and time.monotonic() >= self._settled_at:
+        self._following.follow(min(until, self._following.next_timer()) - now)
+        if (
+          self._following.settled_at is not None
+          and time.monotonic() >= self._following.settled_at
+        ):
           self.stop()
     except KeyboardInterrupt:
       self._say(self._plan.name, 'stopping in order; Ctrl-C again stops at once')
       self.stop()
       raise
-    if self._over and self._failures:
+    if self._over and self._following.failures:
       raise self._first_failure()
     return self._over
 
@@ -189,7 +149,7 @@ class Running:
     """
     if self._over:
       return
-    self._stopping = True
+    self._following.stopping = True
     try:
       self._kill_broken()
       for level in self._plan.stop_order():
@@ -197,20 +157,26 @@ class Running:
         self._stop_level(level)
     finally:
       # Those whose nodes have all stopped are about to exit by themselves.
-      self._follow_until(lambda: not any(map(_leaving, self._units.values())), 1.0)
-      for name, unit in self._units.items():
+      self._following.follow_until(
+        lambda: not any(u.leaving() for u in self._following.units.values()), 1.0
+      )
+      for name, unit in self._following.units.items():
         if unit.alive:
           self._crew.kill(name)
-      self._follow_until(lambda: not any(u.alive for u in self._units.values()), 5.0)
+      self._following.follow_until(
+        lambda: not any(u.alive for u in self._following.units.values()), 5.0
+      )
       for client in self._clients.values():
         courier.close(client)
       self._over = True
-      self._crew.close(failed=any(not f.refused for f in self._failures))
+      self._crew.close(failed=any(not f.refused for f in self._following.failures))
 
   def _kill_broken(self) -> None:
     """Kills what is left of a company that lost one: it may wait for it for ever."""
-    failed = {self._unit_of[failure.node] for failure in self._failures}
-    for name, unit in self._units.items():
+    failed = {
+      self._following.unit_of[failure.node] for failure in self._following.failures
+    }
+    for name, unit in self._following.units.items():
       if unit.alive and name not in failed and not failed.isdisjoint(unit.company):
         self._crew.kill(name)
 
@@ -218,8 +184,7 @@ class Running:
     """Tells the services of a level that want to know how the program ends."""
 
     def wake(told: Future[Any]) -> None:
-      # Of no life that there is: it ends a wait for events.
-      self._events.put((self._unit_of[level[0]], -1, Stopped('')))
+      self._following.wake()
 
     told = [
       call_async(self.client(node).conclude, self._outcome())
@@ -228,20 +193,20 @@ class Running:
     ]
     for each in told:
       each.add_done_callback(wake)
-    self._follow_until(lambda: all(each.done() for each in told), _TELL)
+    self._following.follow_until(lambda: all(each.done() for each in told), _TELL)
 
   def _up(self, node: str) -> bool:
-    unit = self._units[self._unit_of[node]]
+    unit = self._following.units[self._following.unit_of[node]]
     return unit.alive and node in unit.ready and node not in unit.stopped
 
   def _outcome(self) -> Outcome:
-    if self._failures:
+    if self._following.failures:
       return 'failed'
-    return 'interrupted' if self._settled_at is None else 'finished'
+    return 'interrupted' if self._following.settled_at is None else 'finished'
 
   def _stop_level(self, level: tuple[str, ...]) -> None:
     def ended(node: str) -> bool:
-      unit = self._units[self._unit_of[node]]
+      unit = self._following.units[self._following.unit_of[node]]
       return not unit.alive or node in unit.stopped
 
     for node in level:
@@ -251,137 +216,25 @@ class Running:
     began = time.monotonic()
     for grace in sorted({*graces.values()}):
       left = began + grace - time.monotonic()
-      if self._follow_until(lambda: all(map(ended, level)), left):
+      if self._following.follow_until(lambda: all(map(ended, level)), left):
         return
       for node in level:
         if graces[node] <= grace and not ended(node):
           self._say(node, f'did not stop within {grace:g} s: killed')
-          self._crew.kill(self._unit_of[node])
+          self._crew.kill(self._following.unit_of[node])
 
-  def _start(self, name: str) -> None:
-    unit = self._units[name]
-    unit.life += 1
-    unit.restart_at = None
-    unit.ready, unit.runs, unit.running, unit.stopped = set(), set(), set(), set()
-    life = unit.life
-    self._crew.start(name, lambda event: self._events.put((name, life, event)))
-    # Ctrl-C may come before this line: what was half started is the crew's to close.
-    unit.alive = True
+  def dump_stacks(self, node: str) -> Stacks:
+    """Has the stacks of a node's process written to its log, or gives them.
 
-  def _next_timer(self) -> float:
-    timers = [self._settled_at]
-    for company in self._companies:
-      units = [self._units[name] for name in company]
-      # It starts anew once the last of it is gone, which is an event.
-      if not any(unit.alive for unit in units):
-        timers.append(units[0].restart_at)
-    return min([at for at in timers if at is not None], default=float('inf'))
-
-  def _follow_until(self, done: Callable[[], bool], timeout: float) -> bool:
-    until = time.monotonic() + timeout
-    while not done() and (now := time.monotonic()) < until:
-      self._follow(until - now)
-    return done()
-
-  def _follow(self, timeout: float) -> None:
-    """Takes in one event, if one comes in time, and starts what is due."""
-    try:
-      name, life, event = self._events.get(timeout=max(0.0, min(timeout, 3600.0)))
-    except queue.Empty:
-      pass
-    else:
-      if life == self._units[name].life:
-        self._take_in(name, self._units[name], event)
-    if not self._stopping:
-      for company in self._companies:
-        units = [self._units[name] for name in company]
-        due = all(u.restart_at and time.monotonic() >= u.restart_at for u in units)
-        if due and not any(unit.alive for unit in units):
-          for name in company:
-            self._start(name)
-
-  def _take_in(self, name: str, unit: _Unit, event: Event) -> None:
-    match event:
-      case Ready(node, runs):
-        unit.ready.add(node)
-        if runs:
-          unit.runs.add(node)
-          unit.running.add(node)
-        self._end_if_done()
-      case Finished(node):
-        unit.ready.add(node)
-        unit.runs.add(node)
-        unit.running.discard(node)
-        self._finish(name, node)
-      case Failed(node, failure):
-        self._fail(name, node, failure)
-      case Stopped(node):
-        unit.stopped.add(node)
-      case Exited(_, reason):
-        unit.alive = False
-        known = any(failure.node in unit.nodes for failure in self._failures)
-        if not (known or self._stopping or unit.restart_at is not None):
-          node, reason = unit.nodes[0], reason or 'exited before it was asked to'
-          # So JAX ends a process that misses another of its group.
-          aborted = len(unit.company) > 1 and 'SIGABRT' in reason
-          blames = group_of(unit.company[0]) if aborted else ''
-          self._fail(name, node, Failure(node, reason, blames=blames))
-
-  def _finish(self, name: str, node: str) -> None:
-    declared, unit = self._plan.node(node), self._units[name]
-    if self._stopping or unit.restart_at is not None:
-      return
-    if declared.ends_program:
-      self._settled_at = self._settled_at or time.monotonic()
-    elif declared.spmd is not None and declared.spmd.rank:
-      self._end_if_done()  # The first of its company says when that is done.
-    elif declared.restart.allows(failed=False, restarts=unit.restarts):
-      self._restart(name, node, 'finished')
-    else:
-      self._end_if_done()
-
-  def _end_if_done(self) -> None:
-    """A program in which every loop has returned has nothing left to wait for."""
-    units = self._units.values()
-    if not any(unit.runs for unit in units):
-      return
-    if all(unit.ready == set(unit.nodes) and not unit.running for unit in units):
-      self._settled_at = self._settled_at or time.monotonic()
-
-  def _fail(self, name: str, node: str, failure: Failure) -> None:
-    unit = self._units[name]
-    if unit.restart_at is not None:
-      return
-    restart = self._plan.node(node).restart
-    # What was refused once would be again.
-    again = not (self._stopping or failure.refused)
-    if again and restart.allows(failed=True, restarts=unit.restarts):
-      self._restart(name, node, failure.reason)
-      return
-    self._failures.append(failure)
-    if self._settled_at is None:
-      self._settled_at = time.monotonic() + SETTLE
-
-  def _restart(self, name: str, node: str, why: str) -> None:
-    restarts = self._units[name].restarts
-    delay = self._plan.node(node).restart.delay(restarts)
-    restart_at = time.monotonic() + delay
-    self._say(node, f'{why}; restart {restarts + 1} in {delay:.1f} s')
-    for each in self._units[name].company:
-      unit = self._units[each]
-      unit.restarts, unit.restart_at, unit.ready = restarts + 1, restart_at, set()
-      if unit.alive:
-        self._crew.kill(each)
+    Raises:
+      GraphError: there is no such node.
+    """
+    return self._crew.dump(self._plan.node(node).unit)
 
   def _first_failure(self) -> NodeFailed:
     """The failure that the others died of."""
-    by_node = {failure.node: failure for failure in reversed(self._failures)}
-    failure = next((f for f in self._failures if not f.blames), self._failures[0])
-    seen = set()
-    while failure.blames in by_node and failure.node not in seen:
-      seen.add(failure.node)
-      failure = by_node[failure.blames]
-    log = self._crew.log(self._unit_of[failure.node])
+    failure = first_failure(self._following.failures)
+    log = self._crew.log(self._following.unit_of[failure.node])
     return NodeFailed(
       failure.node, failure.reason, failure.traceback, log, failure.refused
     )

@@ -17,6 +17,7 @@ import threading
 from typing import BinaryIO, NoReturn
 
 from callsheet.launch.events import Event, Stopped
+from callsheet.launch.heart import Heart
 from callsheet.launch.node import NodeLife
 from callsheet.launch.orders import Orders
 
@@ -44,6 +45,8 @@ def live(commands: BinaryIO, events_to: int) -> NoReturn:
     os.dup2(nothing.fileno(), 0)
   orders: Orders = pickle.load(commands)
   sys.path[:] = orders.path
+  if orders.debugger is not None:
+    sys.breakpointhook = orders.debugger.hook
   sending = threading.Lock()
   ended = threading.Event()
   lives: dict[str, NodeLife] = {}
@@ -60,12 +63,15 @@ def live(commands: BinaryIO, events_to: int) -> NoReturn:
       if not left:
         ended.set()
 
+  heart = Heart(orders.unit, report)
+  heart.start()
   for node in pickle.loads(orders.nodes):
-    lives[node.name] = NodeLife(node, orders.book, report)
+    lives[node.name] = NodeLife(node, orders.book, report, orders.debugger)
     left.add(node.name)
   threading.Thread(
     target=_obey, args=(commands, lives, orders.folder), daemon=True, name='orders'
   ).start()
+  heart.watch(tuple(lives.values()))
   for life in lives.values():
     life.start()
   ended.wait()

@@ -227,7 +227,7 @@ def actor_learner(
         inference=servers[index % len(servers)] if servers else None,
       )
   program.add(
-    Node('evaluator', ends_program=True),
+    Node('evaluator', ends_program=True, restart=OnFailure(max_restarts=10)),
     Evaluator,
     agent,
     make_evaluation_environment or make_environment,

@@ -99,8 +99,10 @@ def as_json(plan: Plan) -> str:
       calls: names of the nodes that it calls
       resources: every field of Resources; of the environment the names alone, since
         values may be secret
-      restart: {policy: 'never' | 'on_failure' | 'always', max_restarts, backoff}, the
-        last two but for 'never'; max_restarts null for no limit, backoff in seconds
+      restart: {policy: 'never' | 'on_failure' | 'always', max_restarts, backoff,
+        forgiven_after}, the last three but for 'never'; max_restarts null for no limit,
+        the others in seconds
+      silence: {process, run} in seconds, null for no limit
       ends_program
       spmd: {leader, rank, size} where several processes run the node, else null
     units: the names of the nodes that share each process
@@ -119,6 +121,7 @@ def as_json(plan: Plan) -> str:
         'environment': list(node.resources.environment),
       },
       'restart': {'policy': _POLICIES[type(node.restart)], **_fields(node.restart)},
+      'silence': dataclasses.asdict(node.silence),
       'ends_program': node.ends_program,
       'spmd': dataclasses.asdict(node.spmd) if node.spmd else None,
     }

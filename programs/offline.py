@@ -17,7 +17,7 @@ from callsheet.nodes.sinks import SinkOptions
 from callsheet.programs import snapshotting
 from callsheet.programs.actor_learner import run_seed
 from callsheet.programs.program import Node, Program
-from callsheet.programs.resources import Resources
+from callsheet.programs.resources import OnFailure, Resources
 from callsheet.programs.snapshotting import Snapshots
 
 
@@ -104,7 +104,7 @@ def offline(
     snapshot_directory=snapshotting.snapshots_in(kept),
   )
   program.add(
-    Node('evaluator', ends_program=True),
+    Node('evaluator', ends_program=True, restart=OnFailure(max_restarts=10)),
     Evaluator,
     agent,
     make_environment,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from callsheet.errors import GraphError
 from callsheet.programs.handle import name_of, replace_handles
 from callsheet.programs.order import stop_order
 from callsheet.programs.resources import Resources, Restart
+from callsheet.programs.silence import Silence
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class NodePlan:
     spmd: its place in the group that runs it; None if it has one process.
     grace: seconds that it has to end when the program stops, if they are more than all
       have.
+    silence: after how long without a word it counts as hung.
   """
 
   name: str
@@ -60,6 +62,7 @@ class NodePlan:
   ends_program: bool
   spmd: Spmd | None = None
   grace: float = 0.0
+  silence: Silence = field(default_factory=Silence)
 
   def construct(self, resolve: Callable[[str], object]) -> object:
     """Builds the service.

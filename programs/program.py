@@ -15,6 +15,7 @@ from callsheet.programs.describe import describe
 from callsheet.programs.handle import Handle, handles_in, name_of, replace_handles
 from callsheet.programs.plan import NodePlan, Plan
 from callsheet.programs.resources import Never, Resources, Restart
+from callsheet.programs.silence import Silence
 
 P = ParamSpec('P')
 S = TypeVar('S')
@@ -31,6 +32,7 @@ class Node:
     ends_program: the program ends well when this node's run() returns.
     grace: seconds that it has to end by itself when the program stops, where they are
       more than all others have.
+    silence: after how long without a word it counts as hung; Silence() by default.
   """
 
   name: str
@@ -38,6 +40,7 @@ class Node:
   restart: Restart | None = field(default=None, kw_only=True)
   ends_program: bool = field(default=False, kw_only=True)
   grace: float = field(default=0.0, kw_only=True)
+  silence: Silence | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class _Group:
   own: str = ''
   resources: Resources | None = None
   restart: Restart | None = None
+  silence: Silence | None = None
   unit: str | None = None
 
   def full(self, name: str) -> str:
@@ -125,6 +129,7 @@ class Program:
       restart=node.restart or group.restart or Never(),
       ends_program=node.ends_program,
       grace=node.grace,
+      silence=node.silence or group.silence or Silence(),
     )
     self._nodes.update(self._processes(declared))
     self._handles[full] = handle
@@ -155,6 +160,7 @@ class Program:
     *,
     restart: Restart | None = None,
     resources: Resources | None = None,
+    silence: Silence | None = None,
     colocate: bool = False,
   ) -> Iterator[None]:
     """Names and defaults for the nodes added in its block; groups may be nested.
@@ -163,6 +169,7 @@ class Program:
       name: comes before the nodes' own names, with '/'.
       restart: for nodes that say nothing else.
       resources: for each of the nodes that say nothing else.
+      silence: for nodes that say nothing else.
       colocate: all nodes of the group share one process, as threads.
     """
     outer = self._group
@@ -175,7 +182,12 @@ class Program:
         )
       self._shared.add(path)
     self._group = _Group(
-      path, name, resources or outer.resources, restart or outer.restart, unit
+      path,
+      name,
+      resources or outer.resources,
+      restart or outer.restart,
+      silence or outer.silence,
+      unit,
     )
     try:
       yield

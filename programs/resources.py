@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from callsheet.errors import GraphError
 
@@ -76,6 +77,8 @@ _LONGEST = 30.0
 class Never:
   """The node is not restarted: its failure ends the program."""
 
+  forgiven_after: ClassVar[float] = math.inf
+
   def allows(self, failed: bool, restarts: int) -> bool:
     """Whether a node that ended may start again; see `OnFailure.allows`."""
     return False
@@ -92,10 +95,13 @@ class OnFailure:
   Attributes:
     max_restarts: one failure more ends the program.
     backoff: seconds before the first restart; each later wait doubles, up to 30 s.
+    forgiven_after: seconds of a life after which the restarts before it no longer
+      count; a run of days may lose its nodes now and then.
   """
 
   max_restarts: int = 10
   backoff: float = 1.0
+  forgiven_after: float = 600.0
 
   def __post_init__(self) -> None:
     _check(self, self.max_restarts, self.backoff)
@@ -121,10 +127,13 @@ class Always:
   Attributes:
     max_restarts: None for no limit.
     backoff: seconds before the first restart; each later wait doubles, up to 30 s.
+    forgiven_after: seconds of a life after which the restarts before it no longer
+      count; a run of days may lose its nodes now and then.
   """
 
   max_restarts: int | None = None
   backoff: float = 1.0
+  forgiven_after: float = 600.0
 
   def __post_init__(self) -> None:
     _check(self, self.max_restarts, self.backoff)

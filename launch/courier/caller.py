@@ -248,6 +248,11 @@ class Caller:
     self.link.close()
     self._workers.close()
 
+  def activity(self) -> tuple[int, int]:
+    """Calls begun, and calls ended."""
+    counts = [record.counts() for record in self.records.copy().values()]
+    return sum(begun for begun, _ in counts), sum(ended for _, ended in counts)
+
   def statistics(self) -> dict[str, MethodStatistics]:
     """By method, of those that were called."""
     return {name: record.snapshot() for name, record in self.records.copy().items()}

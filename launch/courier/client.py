@@ -149,6 +149,11 @@ def statistics(client: Client) -> dict[str, MethodStatistics]:
   return client._caller.statistics()
 
 
+def activity(client: Client) -> tuple[int, int]:
+  """Calls that this client has begun, and those that have ended."""
+  return client._caller.activity()
+
+
 _callers: weakref.WeakSet[Caller] = weakref.WeakSet()
 
 

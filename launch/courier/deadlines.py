@@ -20,6 +20,11 @@ def suspend_deadlines(flag: bool) -> None:
   _suspended = flag
 
 
+def deadlines_suspended() -> bool:
+  """Whether somebody debugs this process."""
+  return _suspended
+
+
 def remaining(end: float | None) -> float | None:
   """Seconds until `end` (monotonic), at least a millisecond; None without limit.
 

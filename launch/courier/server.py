@@ -100,6 +100,17 @@ class Server:
     methods = self._methods or ()
     return {m.name: m.record for m in methods if not m.name.startswith('_')}
 
+  def activity(self) -> tuple[int, int, int]:
+    """Calls arrived, calls answered, and those unanswered that are not `@blocking`."""
+    begun, ended, unanswered = 0, 0, 0
+    for method in self._methods or ():
+      if method.name.startswith('_'):  # Those that look at a node don't keep it alive.
+        continue
+      arrived, answered = method.record.counts()
+      begun, ended = begun + arrived, ended + answered
+      unanswered += 0 if method.blocking else arrived - answered
+    return begun, ended, unanswered
+
   def __repr__(self) -> str:
     return f'<server of {self._name!r} at {self._address}>'
 

@@ -77,6 +77,13 @@ class Record:
       with self._lock:
         self._fold()
 
+  def counts(self) -> tuple[int, int]:
+    """Calls begun, and calls ended."""
+    with self._lock:
+      self._fold()
+      ended = self._sums[0]
+    return ended + len(self._open), ended
+
   def running(self) -> int:
     """Calls begun and not ended."""
     return len(self._open)

@@ -11,6 +11,7 @@ from typing import Protocol
 import cloudpickle
 
 from callsheet.launch import courier
+from callsheet.launch.crew import Stacks
 from callsheet.launch.devices import process_environment, unit_resources
 from callsheet.launch.events import Event, Exited, Failed
 from callsheet.launch.remote.book import DeskBook
@@ -120,6 +121,12 @@ class RemoteCrew:
     """Ends the unit's worker, by its own doing and by the engine's."""
     self._desk.dismiss(unit)
     self._engine.kill(unit)
+
+  def dump(self, unit: str) -> Stacks:
+    """See `Crew.dump`."""
+    if self._desk.dump(unit):
+      return Stacks()
+    return Stacks(missing='its worker does not answer, so there are no stacks of it')
 
   def log(self, unit: str) -> str:
     """See `Crew.log`."""

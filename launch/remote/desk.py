@@ -16,6 +16,7 @@ from callsheet.launch.events import Event, Exited, Failed, Failure
 from callsheet.launch.remote.versions import difference, versions
 
 POLL = 5.0  # seconds that a worker's question for orders waits at most
+STACKS = '#stacks'  # the order to dump them; no node has such a name
 _CONFIRM = 3.0  # seconds that the end of a dismissed worker may take to show
 
 
@@ -144,7 +145,8 @@ class Desk:
       known: how many it has had already.
 
     Returns:
-      The nodes to stop that are new, none after some seconds; None for: leave.
+      The nodes to stop that are new, or `STACKS`; none after some seconds; None for:
+      leave.
     """
     until = time.monotonic() + POLL
     with self._changed:
@@ -171,6 +173,16 @@ class Desk:
     with self._changed:
       self._lives[unit].stops.append(node)
       self._changed.notify_all()
+
+  def dump(self, unit: str) -> bool:
+    """Orders a worker to dump its stacks; False if it is none that answers."""
+    with self._changed:
+      life = self._lives.get(unit)
+      if life is None or life.over or life.seen is None:
+        return False
+      life.stops.append(STACKS)
+      self._changed.notify_all()
+      return time.monotonic() - life.seen < POLL + _CONFIRM
 
   def dismiss(self, unit: str) -> None:
     """Orders a worker to leave at once."""

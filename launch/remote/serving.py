@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import queue
@@ -15,10 +16,11 @@ from callsheet.calls import with_deadline
 from callsheet.errors import CourierError, UsageError
 from callsheet.launch import courier
 from callsheet.launch.courier.address import parse
-from callsheet.launch.events import Event, Exited, Failed, Stopped
+from callsheet.launch.events import Beat, Event, Exited, Failed, Stopped
+from callsheet.launch.heart import Heart
 from callsheet.launch.node import NodeLife
 from callsheet.launch.remote.book import DeskBook
-from callsheet.launch.remote.desk import POLL, Refusal, Welcome
+from callsheet.launch.remote.desk import POLL, STACKS, Refusal, Welcome
 from callsheet.launch.remote.routes import address_towards
 from callsheet.launch.remote.ticket import Ticket
 from callsheet.launch.remote.versions import versions
@@ -64,6 +66,8 @@ class _Shift:
     if self._ticket.life is None:
       # A cluster that ends its pods tells the launcher, too: it stops them in order.
       signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    heart = Heart(self._ticket.unit, self._beat)
+    heart.start()
     nodes = self._unpack(welcome)
     left = {node.name for node in nodes}
     lock = threading.Lock()
@@ -79,12 +83,18 @@ class _Shift:
             self._outbox.put(Exited(self._ticket.unit))
 
     lives = {node.name: NodeLife(node, book, report) for node in nodes}
+    heart.watch(tuple(lives.values()))
     threading.Thread(target=self._obey, args=(lives,), daemon=True).start()
     threading.Thread(target=self._send, daemon=True).start()
     for life in lives.values():
       life.start()
     self._over.wait()
     return self._code if self._failed else 0
+
+  def _beat(self, beat: Beat) -> None:
+    # Behind a cut link they would only pile up; what they say is old by then.
+    if self._outbox.empty():
+      self._outbox.put(beat)
 
   def _unpack(self, welcome: Welcome) -> tuple[NodePlan, ...]:
     unit = self._ticket.unit
@@ -126,7 +136,10 @@ class _Shift:
     while True:
       stops = self._insist(ask, self._ticket.unit, self._life, known)
       for node in stops:
-        lives[node].stop()
+        if node == STACKS:
+          faulthandler.dump_traceback(all_threads=True)
+        else:
+          lives[node].stop()
       known += len(stops)
 
   def _send(self) -> None:

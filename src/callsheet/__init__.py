@@ -12,7 +12,15 @@ from callsheet.errors import (
   Unavailable,
   UsageError,
 )
-from callsheet.programs import Always, Never, Node, OnFailure, Program, Resources
+from callsheet.programs import (
+  Always,
+  Never,
+  Node,
+  OnFailure,
+  Program,
+  Resources,
+  Silence,
+)
 
 __all__ = [
   'Always',
@@ -28,6 +36,7 @@ __all__ = [
   'Program',
   'RemoteError',
   'Resources',
+  'Silence',
   'Unavailable',
   'UsageError',
   'blocking',

@@ -70,6 +70,9 @@ def place(tmp_path, monkeypatch):
     ('run dqn --num_actors=zero', "--num_actors takes a positive integer, got 'zero'"),
     ('run dqn --num_actors=0', "--num_actors takes a positive integer, got '0'"),
     ('run sac --env=CartPole-v1', 'CartPole-v1: sac: the action is DiscreteArray(sh'),
+    ('run dqn --debug --backend=processes', '--debug runs in threads, not with --ba'),
+    ('run dqn --debug --num_actors=3', '--num_actors has no meaning with --lock_step'),
+    ('run dqn --pdb --backend=ssh', '--pdb: nodes of the ssh backend may run on oth'),
     ('run dqn --lock_step --num_actors=3', '--num_actors has no meaning with --lock'),
     ('run dqn --inference=serve', "no inference 'serve'; did you mean 'server'? there"),
     (

@@ -24,10 +24,15 @@ def chosen(backend: str, logs: str) -> Backend:
   """A backend's name ('ssh' for this host), or 'ADDRESS,HOST,HOST,...'.
 
   Processes are spawned; those of 'forked' are forked if they may be, and those of
-  'threaded' from a launcher that has a thread.
+  'threaded' from a launcher that has a thread. With '-pdb' exceptions open a debugger.
   """
   if backend == 'threads':
-    return Threads(1.0)
+    return Threads(deadline=1.0)
+  if backend == 'threads-pdb':
+    return Threads(deadline=1.0, pdb=True)
+  if backend.endswith('-pdb'):
+    fork = backend == 'forked-pdb'
+    return Processes(log_directory=logs, deadline=1.0, fork=fork, pdb=True)
   if backend == 'threaded':
     threading.Thread(target=threading.Event().wait, daemon=True).start()
   if backend in ('processes', 'forked', 'threaded'):

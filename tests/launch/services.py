@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import json
 import os
 import queue
@@ -18,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from callsheet import Node, OnFailure, Program, Resources, blocking, call_async
-from callsheet.errors import UsageError
+from callsheet.errors import CourierError, UsageError
 
 
 class Oops(Exception):
@@ -271,6 +273,57 @@ class Spinner:
       time.sleep(0.01)
 
 
+class Sleepy:
+  """Says so, and then hangs in its first lives: asks nobody, answers nobody."""
+
+  def __init__(self, tally: Tally, hangs: int, seconds: float = 0.01) -> None:
+    self._tally, self._hangs, self._seconds = tally, hangs, seconds
+
+  def run(self, stop: threading.Event) -> None:
+    sleeps = self._tally.increment() <= self._hangs
+    while sleeps:
+      time.sleep(self._seconds)
+    while not stop.wait(0.05):
+      self._tally.total()
+
+  def pid(self) -> int:
+    return os.getpid()
+
+
+class Clinging(Sleepy):
+  """Hangs in C code that never gives the interpreter back."""
+
+  def run(self, stop: threading.Event) -> None:
+    if self._tally.increment() <= self._hangs:
+      ctypes.PyDLL(None).sleep(600)
+    stop.wait()
+
+
+class Swamp:
+  """A handler that never answers, but in its first life alone."""
+
+  def __init__(self, tally: Tally) -> None:
+    self._first = tally.increment() == 1
+
+  def ask(self) -> str:
+    while self._first:
+      time.sleep(0.01)
+    return 'dry'
+
+
+class Patient:
+  """Asks until it is answered."""
+
+  def __init__(self, swamp: Swamp, tally: Tally) -> None:
+    self._swamp, self._tally = swamp, tally
+
+  def run(self) -> None:
+    while True:
+      with contextlib.suppress(CourierError):
+        self._tally.note(self._swamp.ask())
+        return
+
+
 class Stubborn(Spinner):
   """Doesn't end when it is asked to."""
 
@@ -364,6 +417,14 @@ class Debugged:
     return secret + 1
 
 
+class Failing:
+  """Fails with a secret."""
+
+  def run(self) -> None:
+    secret = 41
+    raise Oops(f'with {secret}')
+
+
 class Asking:
   def __init__(self, debugged: Debugged) -> None:
     self._debugged = debugged
@@ -409,12 +470,20 @@ class Leaving:
     os._exit(3)
 
 
-def ordered(path: str) -> Program:
+class Deaf(Forever):
+  """Hears no stop: it is in C code that keeps the interpreter."""
+
+  def run(self, stop: threading.Event) -> None:
+    started(self._path)
+    ctypes.PyDLL(None).sleep(600)
+
+
+def ordered(path: str, learner: type[Forever] = Forever) -> Program:
   """Actors call a learner, which calls a replay: a stop has to follow the edges."""
   program = Program('ordered')
   counter = program.add('counter', Forever, 'counter', path)
   replay = program.add('replay', Forever, 'replay', path, counter)
-  learner = program.add('learner', Forever, 'learner', path, replay, counter)
+  learner = program.add('learner', learner, 'learner', path, replay, counter)
   with program.group('actor'):
     for _ in range(2):
       program.add('actor', Forever, 'actor', path, learner, replay, counter)
@@ -454,6 +523,12 @@ def killed(restart: bool = False) -> Program:
 def debugged() -> Program:
   program = Program('debugged')
   program.add('asking', Asking, program.add('debugged', Debugged))
+  return program
+
+
+def failing() -> Program:
+  program = Program('failing')
+  program.add('failing', Failing)
   return program
 
 

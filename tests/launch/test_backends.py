@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from callsheet import Always, Node, OnFailure, Program
+from callsheet import Always, Node, OnFailure, Program, Silence
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Running, launch, start
 from tests.launch import services, spmd_services
@@ -149,6 +149,16 @@ def test_restarts_run_out(backend, tmp_path):
   with pytest.raises(NodeFailed, match='not yet') as caught:
     launch(program, backend)
   assert caught.value.node == 'phoenix'
+
+
+def test_hung_node_is_restarted(backend, tmp_path):
+  program, tally = holding('hung', tmp_path)
+  restart = OnFailure(max_restarts=3, backoff=0.05)
+  node = Node('sleepy', restart=restart, silence=Silence(run=1.0))
+  program.add(node, services.Sleepy, tally, 1)
+  with start(program, backend) as running:
+    client = running.client(tally)
+    wait_for(lambda: running.wait(0.02) or client.total() == 2)
 
 
 def test_always_restarts(backend, tmp_path):

@@ -76,6 +76,17 @@ def test_killed_process_is_restarted(tmp_path):
     wait_for(lambda: running.wait(0.02) or client.total() == 3)
 
 
+def test_restarts_before_a_long_life_are_forgiven(tmp_path):
+  program = Program('phoenix')
+  program.add('hold', services.Forever, 'hold', str(tmp_path / 'closed'))
+  tally = program.add('tally', services.Tally)
+  restart = OnFailure(max_restarts=1, backoff=0.01, forgiven_after=0.0)
+  program.add(Node('phoenix', restart=restart), services.Phoenix, tally, 4)
+  with start(program, 'threads') as running:
+    client = running.client(tally)
+    wait_for(lambda: running.wait(0.02) or client.total() == 5)
+
+
 def test_refused_node_is_not_restarted():
   program = Program('picky')
   program.add(Node('picky', restart=OnFailure(backoff=0.01)), services.Picky)

@@ -29,7 +29,7 @@ def wait_for_nodes(process: subprocess.Popen[str], path: Path, count: int) -> No
   started = Path(f'{path}.started')
 
   def there() -> bool:
-    assert process.poll() is None
+    assert process.poll() is None, process.communicate()[0]
     return started.exists() and len(started.read_text()) == count
 
   wait_for(there)

@@ -114,11 +114,11 @@ def test_callers_stop_before_those_they_call():
   ]
 
 
-def test_the_evaluator_ends_it_and_actors_restart():
+def test_the_evaluator_ends_it_and_restarts_as_actors_do():
   plan = declare()
   assert [node.name for node in plan.nodes if node.ends_program] == ['evaluator']
   for node in plan.nodes:
-    restarts = node.name.startswith('actor')
+    restarts = node.name.startswith(('actor', 'evaluator'))
     assert node.restart == (OnFailure(max_restarts=10) if restarts else Never())
 
 

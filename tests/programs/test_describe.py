@@ -79,13 +79,19 @@ def test_json() -> None:
       'node_selector': {},
     },
     'restart': {'policy': 'never'},
+    'silence': {'process': 30.0, 'run': None},
     'ends_program': False,
     'spmd': None,
   }
   assert found['nodes'][3]['calls'] == ['counter']
   assert [node['restart'] for node in found['nodes'][3:]] == [
-    {'policy': 'on_failure', 'max_restarts': 3, 'backoff': 1.0},
-    {'policy': 'always', 'max_restarts': None, 'backoff': 1.0},
+    {
+      'policy': 'on_failure',
+      'max_restarts': 3,
+      'backoff': 1.0,
+      'forgiven_after': 600.0,
+    },
+    {'policy': 'always', 'max_restarts': None, 'backoff': 1.0, 'forgiven_after': 600.0},
   ]
   assert found['units']['actor'] == ['actor/0', 'actor/1']
   assert found['stop_order'] == [

@@ -13,9 +13,9 @@ from callsheet.launch import BACKENDS, Backend, backend_of
 from callsheet.launch.crew import Described, Detachable
 from callsheet.programs.plan import Plan
 
-OWN = ('backend', 'dry_run', 'detach')
+OWN = ('backend', 'dry_run', 'detach', 'pdb')
 # Said by the command itself, or by nobody.
-_NOT_FLAGS = frozenset({'name', 'log_directory', 'detach'})
+_NOT_FLAGS = frozenset({'name', 'log_directory', 'detach', 'pdb'})
 
 
 def define(values: flags.FlagValues) -> None:
@@ -29,6 +29,8 @@ def define(values: flags.FlagValues) -> None:
   flags.DEFINE_bool(
     'detach', False, 'Submit it as a job that goes on by itself.', flag_values=values
   )
+  what = 'Open pdb where a node raises an exception; threads and processes can.'
+  flags.DEFINE_bool('pdb', False, what, flag_values=values)
   for name in names:
     define_config(values, _options(name), prefix=f'{name}_', skip=_NOT_FLAGS)
 
@@ -67,6 +69,13 @@ def read(values: flags.FlagValues, log_directory: str | None = None) -> Backend:
     field.name == 'log_directory' for field in dataclasses.fields(kind)
   ):
     chosen = dataclasses.replace(chosen, log_directory=log_directory)
+  if values.pdb:
+    if not any(field.name == 'pdb' for field in dataclasses.fields(kind)):
+      raise UsageError(
+        f'--pdb: nodes of the {values.backend} backend may run on other hosts, which '
+        'have no terminal; take --backend=threads or --backend=processes'
+      )
+    chosen = dataclasses.replace(chosen, pdb=True)
   backend: Backend = chosen
   return backend
 
@@ -83,6 +92,7 @@ def given(values: flags.FlagValues) -> dict[str, object]:
 def keeps_logs(backend: Backend) -> bool:
   """Whether the nodes' output goes into files, so that the terminal is free."""
   shares = getattr(backend, 'shares_terminal', False)
+  shares = shares or getattr(backend, 'pdb', False)  # A debugger asks there.
   return not shares and getattr(backend, 'log_directory', None) is not None
 
 

@@ -13,7 +13,7 @@ from callsheet.commands import backends, dashboard, folders, report, seeing
 from callsheet.commands.exit_codes import PREEMPTED
 from callsheet.commands.flags import define_config, one_argument, parse
 from callsheet.commands.preparing import Run, prepare
-from callsheet.commands.run_flags import USAGE, page, run_flags
+from callsheet.commands.run_flags import USAGE, debug, page, run_flags
 from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Terminal, start
 from callsheet.launch.launching import Terminated, terminated_like_interrupted
@@ -36,6 +36,8 @@ def run(argv: list[str]) -> int:
   if not known:
     arguments = [each for each in arguments if not each.startswith('-')]
   name = one_argument(arguments, f'agent ({", ".join(registry.names())})', USAGE)
+  if name in registry.names():
+    debug(values, registry.is_offline(name))
   run = prepare(name, values)
   plan = run.program.plan()
   if values.dry_run:

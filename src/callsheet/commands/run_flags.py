@@ -17,10 +17,12 @@ from callsheet.commands import (
   snapshot_flags,
 )
 from callsheet.commands.flags import config_names, new_flags
+from callsheet.errors import UsageError
 
 USAGE = 'callsheet run dqn --env=CartPole-v1'
 
 OWN = (
+  'debug',
   'env',
   'env_options',
   *backends.OWN,
@@ -36,6 +38,28 @@ OWN = (
   *snapshot_flags.OWN,
   *sinks.OWN,
 )
+
+
+def debug(values: flags.FlagValues, learns_offline: bool) -> None:
+  """Sets what `--debug` stands for, if it was given.
+
+  Args:
+    values: the parsed flags.
+    learns_offline: nobody acts then, so that nobody takes turns.
+
+  Raises:
+    UsageError: another backend was asked for.
+  """
+  if not values.debug:
+    return
+  if values['backend'].present and values.backend != 'threads':
+    raise UsageError(
+      f'--debug runs in threads, not with --backend={values.backend}; leave out one of '
+      'the two, or take --pdb alone'
+    )
+  for name in ('pdb',) if learns_offline else ('pdb', 'lock_step'):
+    values[name].value = True
+  values['backend'].value = 'threads'
 
 
 def page(values: flags.FlagValues, known: list[str]) -> str:
@@ -71,6 +95,13 @@ def run_flags() -> flags.FlagValues:
   def integer(name: str, default: int | None, what: str, low: int = 0) -> None:
     flags.DEFINE_integer(name, default, what, low, flag_values=values)
 
+  flags.DEFINE_bool(
+    'debug',
+    False,
+    'Whether nodes are threads, taking turns where they act and learn (--lock_step), '
+    'with pdb at an exception and at each `breakpoint()`; a failure repeats.',
+    flag_values=values,
+  )
   string('env', 'CartPole-v1', 'Name of the environment: see `callsheet envs`.')
   string('env_options', None, 'Its own, such as reward_clipping=false,num_threads=2.')
   string('name', None, 'Of the run; agent, environment, seed and time by default.')
