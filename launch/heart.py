@@ -13,6 +13,7 @@ from callsheet.launch.events import Beat
 from callsheet.programs.plan import NodePlan
 
 _FIRST, _LONGEST = 1.0, 5.0  # seconds between two beats
+_PATIENCE = 5.0  # seconds for a beat that is on its way
 _SHARE = 6  # beats within the shortest of a unit's limits, at least
 
 
@@ -98,10 +99,10 @@ class Heart:
     self._lives = lives
 
   def stop(self) -> None:
-    """No beat comes after this."""
+    """No beat comes after this, but for one that is held up on its way."""
     self._stop.set()
     if self._thread.is_alive() and self._thread is not threading.current_thread():
-      self._thread.join()
+      self._thread.join(_PATIENCE)
 
   def _beat(self) -> None:
     period = 0.0

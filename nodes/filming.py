@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 import dm_env
@@ -81,17 +80,6 @@ class Filmed:
     """Ends the video and closes the environment."""
     self._writer.close()
     self._environment.close()
-
-  def __enter__(self) -> Filmed:
-    return self
-
-  def __exit__(
-    self,
-    kind: type[BaseException] | None,
-    error: BaseException | None,
-    trace: TracebackType | None,
-  ) -> None:
-    self.close()
 
   def _shot(self, time_step: dm_env.TimeStep) -> dm_env.TimeStep:
     if not self._over:

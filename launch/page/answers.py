@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from callsheet.calls import with_deadline
-from callsheet.errors import CallsheetError, UsageError
+from callsheet.errors import CallsheetError, CourierError, UsageError
 from callsheet.launch import courier
 from callsheet.launch.observe import document
 from callsheet.launch.observe.bottlenecks import bottlenecks
@@ -109,11 +109,17 @@ class Answers:
   def stacks(self, node: str) -> str:
     """The stacks of all threads of a node's process.
 
+    One that doesn't answer is asked by its backend, which needs nothing of its Python.
+
     Raises:
       GraphError: there is no such node.
-      CourierError: it doesn't answer.
     """
-    return _text({'text': self._observing.stacks(node)})
+    try:
+      return _text({'text': self._observing.stacks(node)})
+    except CourierError as error:
+      dumped = self._running.dump_stacks(node)
+      where = dumped.text or dumped.missing or 'its stacks are in its log'
+      return _text({'text': f'{error}; {where}'})
 
 
 def answer(act: Callable[[str], str], node: str) -> tuple[int, str]:

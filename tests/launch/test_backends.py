@@ -11,6 +11,7 @@ from callsheet.errors import NodeFailed, UsageError
 from callsheet.launch import Running, launch, start
 from tests.launch import services, spmd_services
 from tests.launch.conftest import wait_for
+from tests.launch.hanging_services import Sleepy
 from tests.launch.services import Forever, Tally
 
 
@@ -155,7 +156,7 @@ def test_hung_node_is_restarted(backend, tmp_path):
   program, tally = holding('hung', tmp_path)
   restart = OnFailure(max_restarts=3, backoff=0.05)
   node = Node('sleepy', restart=restart, silence=Silence(run=1.0))
-  program.add(node, services.Sleepy, tally, 1)
+  program.add(node, Sleepy, tally, 1)
   with start(program, backend) as running:
     client = running.client(tally)
     wait_for(lambda: running.wait(0.02) or client.total() == 2)

@@ -18,6 +18,7 @@ from callsheet.launch.threads import ThreadCrew
 from callsheet.launch.watch import Watch
 from tests.launch import services
 from tests.launch.conftest import wait_for
+from tests.launch.hanging_services import Clinging, Patient, Sleepy, Swamp
 
 RESTART = OnFailure(max_restarts=3, backoff=0.05)
 
@@ -27,7 +28,7 @@ def backend(request: pytest.FixtureRequest, tmp_path) -> Processes:
   return Processes(str(tmp_path / 'logs'), fork=request.param == 'forked')
 
 
-def sleepy(service: type[services.Sleepy], silence: Silence, hangs: int) -> Program:
+def sleepy(service: type[Sleepy], silence: Silence, hangs: int) -> Program:
   program = Program('sleepy')
   tally = program.add('tally', services.Tally)
   node = Node('node', restart=RESTART, silence=silence)
@@ -43,7 +44,7 @@ def lives(running: Running, count: int) -> None:
 def test_stopped_process_is_restarted(backend, tmp_path):
   screen = io.StringIO()
   terminal = Terminal(Console(file=screen, width=300))
-  program = sleepy(services.Sleepy, Silence(process=2.0), 0)
+  program = sleepy(Sleepy, Silence(process=2.0), 0)
   with start(program, backend, terminal=terminal) as running:
     lives(running, 1)
     pid = running.client('node').pid()
@@ -56,7 +57,7 @@ def test_stopped_process_is_restarted(backend, tmp_path):
 
 
 def test_c_code_that_keeps_the_interpreter(backend, tmp_path):
-  program = sleepy(services.Clinging, Silence(process=2.0), 1)
+  program = sleepy(Clinging, Silence(process=2.0), 1)
   with start(program, backend) as running:
     lives(running, 2)
   log = (tmp_path / 'logs' / 'node.log').read_text()
@@ -64,7 +65,7 @@ def test_c_code_that_keeps_the_interpreter(backend, tmp_path):
 
 
 def test_hung_run_has_its_stacks_in_the_log(backend, tmp_path):
-  program = sleepy(services.Sleepy, Silence(run=1.0), 1)
+  program = sleepy(Sleepy, Silence(run=1.0), 1)
   with start(program, backend) as running:
     lives(running, 2)
     running.dump_stacks('tally')
@@ -78,8 +79,8 @@ def test_hung_handler():
   program = Program('swamp')
   tally = program.add('tally', services.Tally)
   node = Node('swamp', restart=RESTART, silence=Silence(run=1.0))
-  swamp = program.add(node, services.Swamp, tally)
-  program.add('patient', services.Patient, swamp, tally)
+  swamp = program.add(node, Swamp, tally)
+  program.add('patient', Patient, swamp, tally)
   with start(program, 'processes') as running:
     client = running.client(tally)
     wait_for(lambda: running.wait(0.02) or client.notes() == ['dry'])
@@ -103,7 +104,7 @@ def test_thread_that_can_not_be_ended(monkeypatch):
   program = Program('stuck')
   tally = program.add('tally', services.Tally)
   node = Node('stuck', restart=RESTART, silence=Silence(run=0.5))
-  program.add(node, services.Sleepy, tally, 1, 8.0)
+  program.add(node, Sleepy, tally, 1, 8.0)
   running = start(program, Threads(), grace=1.0)
   with (
     pytest.raises(NodeFailed, match='can not be ended, a process can') as caught,

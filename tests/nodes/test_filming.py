@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from contextlib import closing
 
 import dm_env
 import imageio.v2 as imageio
@@ -61,7 +62,7 @@ def episode(filmed):
 
 def test_what_gymnasium_draws(tmp_path):
   path = str(tmp_path / 'cart.gif')
-  with Filmed(make_gymnasium('CartPole-v1'), 0, path) as filmed:
+  with closing(Filmed(make_gymnasium('CartPole-v1'), 0, path)) as filmed:
     length = episode(filmed)
   pictures = imageio.mimread(path)
   # The format joins pictures that are the same.
@@ -72,7 +73,7 @@ def test_what_gymnasium_draws(tmp_path):
 
 def test_what_the_agent_sees(tmp_path):
   path = str(tmp_path / 'lamp.gif')
-  with Filmed(make_dm_env(lambda seed: Lamp(), 'Lamp'), 0, path) as filmed:
+  with closing(Filmed(make_dm_env(lambda seed: Lamp(), 'Lamp'), 0, path)) as filmed:
     assert episode(filmed) == 4
   brightness = [int(picture[..., :3].mean()) for picture in imageio.mimread(path)]
   assert brightness == pytest.approx([0, 60, 120, 180, 240], abs=4)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 import sys
 
 import cloudpickle
-import numpy as np
 import pytest
-from dm_env import specs
 
-from callsheet.agents.base import EnvironmentSpec
 from callsheet.agents.dqn import DQNConfig, dqn
 from callsheet.errors import ArgumentError, EdgeError, UsageError
 from callsheet.nodes.actor import Actor
@@ -22,60 +18,14 @@ from callsheet.nodes.learner import Learner
 from callsheet.nodes.recorder import Recorder
 from callsheet.programs import Never, OnFailure, Resources
 from callsheet.programs.actor_learner import DEFAULT_ENGINE, ENGINES, actor_learner
-from callsheet.programs.snapshotting import Snapshots
-
-SPEC = EnvironmentSpec(specs.Array((4,), np.float32), specs.DiscreteArray(2, np.int32))
-AGENT = dqn(SPEC, DQNConfig())
-
-
-def make_environment(num_environments, seed):
-  raise AssertionError('declaring a program makes no environment')
-
-
-class Engine:
-  """A replay of one's own; declared here, never called."""
-
-  def __init__(
-    self,
-    tables,
-    *,
-    port=None,
-    order='random',
-    checkpoint_directory=None,
-    restore=False,
-  ):
-    self.tables, self.port, self.order = tables, port, order
-
-  def insert(self, table, columns, priorities=None, timeout=None) -> int:
-    raise NotImplementedError
-
-  def append(self, table, source, steps, *, fresh=False, timeout=None) -> int:
-    raise NotImplementedError
-
-  def sample(self, table, batch_size, num_batches=1, timeout=None):
-    raise NotImplementedError
-
-  def update_priorities(self, table, keys, priorities) -> None:
-    raise NotImplementedError
-
-  def checkpoint(self) -> str:
-    raise NotImplementedError
-
-  def statistics(self):
-    raise NotImplementedError
-
-
-def declare(**options):
-  return actor_learner(
-    AGENT, make_environment, **{'make_replay': Engine, **options}
-  ).plan()
-
-
-def arguments(node):
-  """What the node's constructor is given, by name; handles as they are."""
-  bound = inspect.signature(node.make).bind(*node.args, **node.kwargs)
-  return bound.arguments
-
+from tests.programs.declared import (
+  AGENT,
+  SPEC,
+  Engine,
+  arguments,
+  declare,
+  make_environment,
+)
 
 # The graph.
 
@@ -120,54 +70,6 @@ def test_the_evaluator_ends_it_and_restarts_as_actors_do():
   for node in plan.nodes:
     restarts = node.name.startswith(('actor', 'evaluator'))
     assert node.restart == (OnFailure(max_restarts=10) if restarts else Never())
-
-
-# Snapshots.
-
-
-def test_with_snapshots_nodes_that_hold_something_come_back(tmp_path):
-  kept = str(tmp_path)
-  plan = declare(run_directory=kept, snapshots=Snapshots(30.0, kept=2, keep_every=10))
-  node = plan.node('snapshotter')
-  assert set(node.callees) == {'learner', 'counter', 'recorder', 'replay'}
-  assert node.grace == 60.0 and not node.ends_program
-  assert node.kwargs == {'period': 30.0, 'kept': 2, 'keep_every': 10}
-  for name in ('learner', 'replay', 'counter', 'recorder', 'snapshotter'):
-    assert plan.node(name).restart == OnFailure(max_restarts=10)
-  assert arguments(plan.node('counter')) == {'directory': kept}
-  found = arguments(plan.node('learner'))['snapshot_directory']
-  assert found == os.path.join(kept, 'snapshots')
-  replay = arguments(plan.node('replay'))
-  folder = os.path.join(kept, 'checkpoint', 'replay')
-  assert (replay['checkpoint_directory'], replay['restore']) == (folder, True)
-  # Its last one is taken while all that it asks is still there.
-  assert 'snapshotter' in plan.stop_order()[0]
-
-
-def test_each_shard_has_checkpoints_of_its_own(tmp_path):
-  plan = declare(run_directory=str(tmp_path), snapshots=Snapshots(), num_replays=2)
-  folders = {
-    arguments(plan.node(f'replay/{index}'))['checkpoint_directory'] for index in (0, 1)
-  }
-  place = tmp_path / 'checkpoint' / 'replay'
-  assert folders == {str(place / '0'), str(place / '1')}
-  assert {'replay/0', 'replay/1'} <= set(plan.node('snapshotter').callees)
-
-
-def test_another_life_draws_other_numbers(tmp_path):
-  def seeds(life):
-    plan = declare(life=life, num_actors=2)
-    return [plan.node(n).kwargs['seed'] for n in ('actor/0', 'actor/1', 'evaluator')]
-
-  assert seeds(0) == seeds(0)
-  drawn = [seed for life in range(20) for seed in seeds(life)]
-  assert len(set(drawn)) == len(drawn) and all(0 <= seed < 2**31 for seed in drawn)
-  assert declare(life=3).node('learner').kwargs['seed'] == 0
-
-
-def test_snapshots_need_a_folder():
-  with pytest.raises(UsageError, match='snapshots need a folder: run_directory='):
-    declare(snapshots=Snapshots())
 
 
 # Inference servers.

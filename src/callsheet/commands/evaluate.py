@@ -53,7 +53,7 @@ def evaluate(argv: list[str]) -> int:
     f'min {np.min(returns):.1f}, max {np.max(returns):.1f})'
   )
   if filmed is not None:
-    with filmed:
+    with closing(filmed):
       [shown] = _play(played, filmed, values.seed)
     print(f'a return of {shown:.1f} in {video}')
   return 0
