@@ -15,6 +15,8 @@ from callsheet.errors import UsageError
 from callsheet.nodes.environment_families import FAMILIES
 from tests.commands.conftest import refusal
 
+ENVPOOL = importlib.util.find_spec('envpool') is not None
+
 
 def listed(capsys, *argv):
   with pytest.raises(SystemExit) as caught:
@@ -43,7 +45,10 @@ def test_every_family_is_there_with_its_version_or_the_way_to_it(capsys, monkeyp
 @pytest.mark.parametrize(
   ('pattern', 'expected'),
   [
-    ('breakout', ['ALE/Breakout-v5', 'MinAtar/Breakout-v1']),
+    (
+      'breakout',
+      ['ALE/Breakout-v5', 'MinAtar/Breakout-v1', *['envpool/Breakout-v5'] * ENVPOOL],
+    ),
     ('minatar/s*', ['MinAtar/Seaquest-v1', 'MinAtar/SpaceInvaders-v1']),
     ('bsuite/catch/?0', ['bsuite/catch/10']),
     ('MASKED', ['MaskedCartPole-v1']),

@@ -108,5 +108,6 @@ def test_every_option_of_every_backend_is_a_documented_flag(name):
   shown = [flag for flags in backends.sections(values).values() for flag in flags]
   assert all(values[flag].help for flag in shown)
   for field in dataclasses.fields(backends.BACKENDS[name]):
-    if field.name not in ('name', 'log_directory', 'detach'):
+    if field.name not in ('name', 'log_directory', *backends.OWN):
       assert f'{name}_{field.name}' in shown
+  assert values['pdb'].help

@@ -82,7 +82,8 @@ def test_killed_and_resumed_in_another_backend(
     data[len(data) // 2] ^= 4
     array.write_bytes(data)
 
-  budget = int(before[-1]['actor_steps']) + 4000
+  # More than was counted behind the last row, and than the limiter gives unlearnt.
+  budget = int(before[-1]['actor_steps']) + 20_000
   code, out, err = shell.run(
     'resume',
     'runs/mine',
