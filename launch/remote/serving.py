@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import pickle
@@ -149,6 +150,12 @@ class _Shift:
     while True:
       event = self._outbox.get()
       index += 1
+      if isinstance(event, Beat):
+        # Once: whether the link is cut for good is for the orders to find out, or the
+        # worker would leave before the launcher counts its host as lost.
+        with contextlib.suppress(CourierError):
+          self._desk.tell(unit, life, index, event)
+        continue
       self._insist(self._desk.tell, unit, life, index, event)
       if isinstance(event, Exited):
         self._over.set()

@@ -15,14 +15,18 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class Talker:
+  """Writes whole lines: what two threads print in pieces is mixed on a terminal."""
+
   def __init__(self, word: str) -> None:
     self._word = word
 
   def run(self) -> None:
     for index in range(50):
-      print(self._word, index)
-    print(self._word, 'complains', file=sys.stderr)
-    helper = threading.Thread(target=print, args=('helper of', self._word))
+      sys.stdout.write(f'{self._word} {index}\n')
+    sys.stderr.write(f'{self._word} complains\n')
+    helper = threading.Thread(
+      target=sys.stdout.write, args=(f'helper of {self._word}\n',)
+    )
     helper.start()
     helper.join()
 
