@@ -50,7 +50,7 @@ class Unlucky:
   """Fails now and then; the program goes on without it until it is back."""
 
   def run(self) -> None:
-    if random.random() < 0.7:
+    if random.random() < 0.5:  # The back-off doubles: ten in a row take minutes.
       raise RuntimeError('bad luck')
     print('lucky at last')
 
