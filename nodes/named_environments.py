@@ -39,7 +39,8 @@ def make_named(
       `ALE/`: see `MakeAtari`.
       `MinAtar/`: `sticky_action_prob` 0.1, `difficulty_ramping` True, and
         `max_episode_steps` `MINATAR_STEPS`, after which an episode is cut off.
-      `dm_control/`: of the task, such as `time_limit` in seconds.
+      `dm_control/`: `action_repeat` 1, the steps that an action is kept for, and those
+        of the task, such as `time_limit` in seconds.
       `envpool/`: of `envpool.make`, such as `num_threads`.
       Gymnasium: see `make_gymnasium`.
 
@@ -63,7 +64,8 @@ def make_named(
       _check_options(name, options, own)
       return make_gymnasium(name, **{'max_episode_steps': MINATAR_STEPS, **options})
     case 'dm_control/':
-      return make_dm_env(MakeDmControl(name, options), name)
+      repeat = options.pop('action_repeat', 1)
+      return make_dm_env(MakeDmControl(name, options, repeat), name)
     case 'envpool/':
       return MakeEnvPool(name, options, evaluation)
     case _:

@@ -29,19 +29,32 @@ class MakeDmControl:
   Attributes:
     name: `dm_control/cartpole-swingup`.
     arguments: of the task, such as `time_limit` in seconds.
+    action_repeat: steps that an action is kept for; they are one to the agent.
+
+  Raises:
+    UsageError: `action_repeat` is no positive integer.
   """
 
   name: str
   arguments: Mapping[str, Any] = field(default_factory=dict)
+  action_repeat: int = 1
+
+  def __post_init__(self) -> None:
+    if not isinstance(self.action_repeat, int) or self.action_repeat < 1:
+      raise UsageError(
+        f'{self.name} keeps an action for action_repeat steps, a positive integer, '
+        f'not {self.action_repeat!r}'
+      )
 
   def __call__(self, seed: int) -> dm_env.Environment:
     environment_families.import_dm_control()
     suite = sys.modules['dm_control.suite']
     domain, _, task = self.name.partition('/')[2].partition('-')
     try:
-      return suite.load(domain, task, {**self.arguments, 'random': seed})
+      made = suite.load(domain, task, {**self.arguments, 'random': seed})
     except TypeError as error:
       raise UsageError(_cant_be_made(self.arguments, error)) from error
+    return made if self.action_repeat == 1 else Repeated(made, self.action_repeat)
 
 
 @dataclass(frozen=True)
@@ -75,6 +88,44 @@ class MakeBsuite:
       return Flattened(load(**settings))
     except Exception as error:  # Some download what they show.
       raise UsageError(_cant_be_made(settings, error)) from error
+
+
+class Repeated(dm_env.Environment):  # type: ignore[misc]
+  """Keeps each action for several steps and sums up their rewards.
+
+  The discount is the product of theirs. An episode that ends between them ends there.
+
+  Args:
+    environment: whose actions are kept.
+    steps: how many there are to an action.
+  """
+
+  def __init__(self, environment: dm_env.Environment, steps: int) -> None:
+    self._environment, self._steps = environment, steps
+
+  def reset(self) -> dm_env.TimeStep:
+    return self._environment.reset()
+
+  def step(self, action: Any) -> dm_env.TimeStep:
+    time_step = self._environment.step(action)
+    if time_step.first():
+      return time_step
+    reward, discount = time_step.reward, time_step.discount
+    for _ in range(self._steps - 1):
+      if time_step.last():
+        break
+      time_step = self._environment.step(action)
+      reward, discount = reward + time_step.reward, discount * time_step.discount
+    return time_step._replace(reward=reward, discount=discount)
+
+  def observation_spec(self) -> Any:
+    return self._environment.observation_spec()
+
+  def action_spec(self) -> specs.Array:
+    return self._environment.action_spec()
+
+  def close(self) -> None:
+    self._environment.close()
 
 
 class Flattened(dm_env.Environment):  # type: ignore[misc]

@@ -181,6 +181,9 @@ def test_dm_control_shows_positions_and_velocities_in_one_vector():
     'position': (2, 3),
     'velocity': (2, 2),
   }
+  with made('dm_control/cartpole-swingup', time_limit=0.5, action_repeat=4) as few:
+    types = column(play(few, 20), 'step_type')
+  assert np.nonzero((types == LAST).all(axis=1))[0].tolist() == [13]
   seed = int(np.random.SeedSequence(3).generate_state(1)[0])
   alone = suite.load('cartpole', 'swingup', {'random': seed}).reset().observation
   np.testing.assert_allclose(parts['position'][0], alone['position'], rtol=1e-6)
