@@ -67,6 +67,12 @@ _CURL = (
 )
 # One actor of few environments: such agents need few steps, and the cores for learning.
 _FEW = ('--num_actors=1', '--num_environments=4', '--num_episodes=10')
+_DM_CONTROL = (
+  '--num_actors=1',
+  '--num_environments=2',
+  '--num_episodes=5',
+  '--evaluation_period=10',
+)
 _SAC = _zoo('SAC')
 _EXPERT_DATA = 'dqn-expert-CartPole-v1'
 _CARTPOLE_DATA = 'dqn-CartPole-v1'
@@ -154,11 +160,35 @@ ROWS = (
       '--max_actor_steps=1000000',
     ),
   ),
+  Row(
+    'ppo',
+    'Hopper-v5',
+    2410,
+    _zoo('PPO'),
+    (
+      '--num_episodes=10',
+      '--evaluation_period=10',
+      '--rollout_length=128',
+      '--batch_size=16',
+      '--num_epochs=10',
+      '--num_minibatches=32',
+      '--learning_rate=0.0003',
+      '--max_actor_steps=1000000',
+    ),
+  ),
   Row('sac', 'Pendulum-v1', -157, _SAC, _FEW),
   Row('sac_discrete', 'CartPole-v1', 475, _GYMNASIUM),
   Row('td3', 'Pendulum-v1', -157, _SAC, _FEW),
   Row('ddpg', 'Pendulum-v1', -157, _SAC, _FEW),
   Row('d4pg', 'Pendulum-v1', -157, _SAC, (*_FEW, '--v_min=-1200', '--v_max=0')),
+  # Actions repeated as where the target comes from, or less often.
+  Row(
+    'd4pg',
+    'dm_control/cartpole-swingup',
+    835,
+    _CURL,
+    (*_DM_CONTROL, '--env_options=action_repeat=4', '--v_max=400'),
+  ),
   Row('mpo', 'Pendulum-v1', -157, _SAC, ('--num_episodes=10', '--replay_checkpoint')),
   Row(
     'dmpo',
@@ -174,18 +204,6 @@ ROWS = (
     _GYMNASIUM,
     ('--max_learner_steps=30000',),
     _EXPERT_DATA,
-  ),
-  Row(
-    'd4pg',
-    'dm_control/cartpole-swingup',
-    835,
-    _CURL,
-    (
-      '--num_actors=1',
-      '--num_environments=4',
-      '--num_episodes=5',
-      '--evaluation_period=10',
-    ),
   ),
   Row('cql', 'CartPole-v1', 475, _GYMNASIUM, ('--penalty=1',), _CARTPOLE_DATA),
   Row('iql', 'CartPole-v1', 475, _GYMNASIUM, dataset=_CARTPOLE_DATA),
