@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from callsheet.errors import ConnectionLost, Unavailable
+from callsheet.calls import retried
+from callsheet.errors import Unavailable
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.metrics import MetricsFiles, Rates, Row
 from callsheet.nodes.replay import Replay, Sampled
@@ -63,7 +64,10 @@ class Recorder:
     period: float = 1.0,
     sinks: Sequence[SinkOptions] = (),
   ) -> None:
-    self._counter, self._replay, self._period = counter, joined(replay), period
+    # The last row, too, has them if a connection is lost.
+    self._counts = retried(counter.counts)
+    self._statistics = retried(joined(replay).statistics)
+    self._period = period
     self._lock = threading.Lock()
     self._figures: dict[str, dict[int, float]] = defaultdict(dict)
     self._files = None if directory is None else MetricsFiles(directory)
@@ -97,7 +101,7 @@ class Recorder:
     """Writes a row each period until the stop."""
     while not stop.wait(self._period):
       # One that is being restarted has no figures now; the next row comes soon.
-      with contextlib.suppress(ConnectionLost, Unavailable):
+      with contextlib.suppress(Unavailable):
         self._write()
 
   def conclude(self, outcome: Outcome) -> None:
@@ -131,11 +135,11 @@ class Recorder:
       self._said = True
 
   def _next_row(self) -> Row:
-    counts = self._counter.counts()
+    counts = self._counts()
     seconds = time.monotonic() - self._started
     row: Row = {'seconds': seconds, **dict.fromkeys(_COUNTS, 0), **counts}
     row.update(self._rates.observe(seconds, counts))
-    for index, (table, statistics) in enumerate(self._replay.statistics().items()):
+    for index, (table, statistics) in enumerate(self._statistics().items()):
       suffix = f'/{table}' if index else ''
       row[f'samples_per_insert{suffix}'] = statistics.samples_per_insert
       row[f'replay_size{suffix}'] = statistics.size

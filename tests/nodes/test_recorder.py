@@ -283,6 +283,19 @@ def test_a_row_each_period_and_the_last_one_on_close(tmp_path):
   assert one.latest() == lines[-1]
 
 
+def test_the_last_row_is_there_though_answers_are_lost(tmp_path):
+  class Losing(Tables):
+    def statistics(self):
+      self.error = ConnectionLost('gone') if self.asked < 2 else None
+      return super().statistics()
+
+  one = recorder(tmp_path, replay=Losing())
+  one.record('evaluator', {'return': 500.0})
+  one.close()
+  (row,), _ = read(tmp_path)
+  assert row['evaluator/return'] == 500.0
+
+
 def test_a_stop_does_not_wait_for_the_period():
   with Loop(recorder(None, period=1000)) as loop:
     pass
