@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from callsheet.nodes.last_writes import last_write
+
 Totals = Mapping[str, Mapping[str, int]]
 
 _COMPACT_BYTES = 4 * 2**20
@@ -65,6 +67,14 @@ class CountJournal:
           self._path,
           error.strerror or error,
         )
+
+  def finish(self, totals: Totals) -> None:
+    """Writes down what could not be, if it can be by now, and lets go of the file."""
+    if self._said:
+      # It was said already.
+      with contextlib.suppress(OSError):
+        last_write(lambda: self._begin(totals))
+    self.close()
 
   def close(self) -> None:
     """Lets go of the file."""

@@ -80,10 +80,10 @@ class Counter:
       return dict(self._counts)
 
   def close(self) -> None:
-    """Lets go of its file."""
+    """Lets go of its file; of a full disk it waits a moment for room."""
     with self._lock:
       if self._journal is not None:
-        self._journal.close()
+        self._journal.finish(self._by_source)
 
   def _add(self, source: str, amounts: Mapping[str, int]) -> None:
     of = self._by_source.setdefault(source, Counts())

@@ -8,16 +8,18 @@ import math
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from callsheet.calls import retried
-from callsheet.errors import Unavailable
+from callsheet.calls import retried, with_deadline
+from callsheet.errors import CourierError, DeadlineExceeded, Unavailable
 from callsheet.nodes.counter import Counter
+from callsheet.nodes.last_writes import last_write
 from callsheet.nodes.metrics import MetricsFiles, Rates, Row
 from callsheet.nodes.replay import Replay, Sampled
 from callsheet.nodes.sharded_replay import joined
 from callsheet.nodes.sinks import SinkOptions, Sinks
+from callsheet.nodes.table_statistics import TableStatistics
 from callsheet.outcomes import Outcome
 
 # In every row, from the first on; a count of another name once it was added to.
@@ -36,6 +38,12 @@ _REPLAY_FIGURES = (
 # Rows that a rate looks back on: the counts arrive in lumps.
 _WINDOW = 5
 _UNTOLD: Outcome = 'interrupted'
+_QUESTION = 3.0  # seconds in which counter and replay answer, or a row is left out
+_Known = tuple[Mapping[str, int], Mapping[str, TableStatistics]]
+
+
+def _once(write: Callable[[], None]) -> None:
+  write()
 
 
 class Recorder:
@@ -65,8 +73,9 @@ class Recorder:
     sinks: Sequence[SinkOptions] = (),
   ) -> None:
     # The last row, too, has them if a connection is lost.
-    self._counts = retried(counter.counts)
-    self._statistics = retried(joined(replay).statistics)
+    self._counts = retried(with_deadline(counter.counts, _QUESTION))
+    self._statistics = retried(with_deadline(joined(replay).statistics, _QUESTION))
+    self._known: _Known = {}, {}
     self._period = period
     self._lock = threading.Lock()
     self._figures: dict[str, dict[int, float]] = defaultdict(dict)
@@ -101,7 +110,8 @@ class Recorder:
     """Writes a row each period until the stop."""
     while not stop.wait(self._period):
       # One that is being restarted has no figures now; the next row comes soon.
-      with contextlib.suppress(Unavailable):
+      with contextlib.suppress(Unavailable, DeadlineExceeded):
+        self._ask()
         self._write()
 
   def conclude(self, outcome: Outcome) -> None:
@@ -109,21 +119,30 @@ class Recorder:
     self._outcome = outcome
 
   def close(self) -> None:
-    """Writes the last row, and finishes the sinks."""
+    """Writes the last row, and finishes the sinks.
+
+    Counter and replay may have died with the program: then it has what they last told.
+    Of a full disk it waits a moment for room.
+    """
     try:
-      self._write()
+      with contextlib.suppress(CourierError):
+        self._ask()
+      self._write(last_write)
     finally:
       self._sinks.finish(self._outcome)
 
-  def _write(self) -> None:
-    row = self._next_row()
+  def _ask(self) -> None:
+    self._known = self._counts(), self._statistics()
+
+  def _write(self, attempt: Callable[[Callable[[], None]], None] = _once) -> None:
+    row, files = self._next_row(), self._files
     with self._lock:
       self._row = row
     self._sinks.append(row)
-    if self._files is None:
+    if files is None:
       return
     try:
-      self._files.append(row)
+      attempt(lambda: files.append(row))
       self._said = False
     except OSError as error:
       # A disk that is full has room again some time; the run is worth more than a row.
@@ -135,11 +154,11 @@ class Recorder:
       self._said = True
 
   def _next_row(self) -> Row:
-    counts = self._counts()
+    counts, tables = self._known
     seconds = time.monotonic() - self._started
     row: Row = {'seconds': seconds, **dict.fromkeys(_COUNTS, 0), **counts}
     row.update(self._rates.observe(seconds, counts))
-    for index, (table, statistics) in enumerate(self._statistics().items()):
+    for index, (table, statistics) in enumerate(tables.items()):
       suffix = f'/{table}' if index else ''
       row[f'samples_per_insert{suffix}'] = statistics.samples_per_insert
       row[f'replay_size{suffix}'] = statistics.size

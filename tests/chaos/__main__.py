@@ -1,12 +1,14 @@
 """The table: python -m tests.chaos --faults=100 --out=runs/chaos-0.jsonl
 
 A line of JSON is appended for each fault; begun again, it goes on behind the last one.
+With --markdown the table is for a page, a line for each kind of fault.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ def main() -> None:
   parser.add_argument('--seed', type=int, default=0)
   parser.add_argument('--target', type=float, default=475.0)
   parser.add_argument('--out', type=Path, default=Path('runs/chaos-0.jsonl'))
+  parser.add_argument('--markdown', action='store_true')
   options = parser.parse_args()
   console = Console(highlight=False)
   options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +49,10 @@ def main() -> None:
       soft_wrap=True,
     )
   rows = _read(options.out)
-  console.print(table(rows))
+  if options.markdown:
+    print(markdown(rows))
+  else:
+    console.print(table(rows))
   raise SystemExit(any(not row['ok'] for row in rows))
 
 
@@ -74,6 +80,29 @@ def table(rows: list[dict[str, Any]]) -> Table:
   shown.add_section()
   shown.add_row('all', '', str(len(rows)), str(well), '', '')
   return shown
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+  """A line for each kind of fault; seconds are medians of whole runs."""
+  lines = [
+    '| fault | of | runs | well | restarts | least return | seconds |',
+    '|---|---|---|---|---|---|---|',
+  ]
+  kinds = sorted({row['fault']['kind'] for row in rows})
+  for kind in [*kinds, 'all']:
+    group = [row for row in rows if kind in ('all', row['fault']['kind'])]
+    victims = len({row['fault']['victim'] for row in group})
+    figures = [
+      kind,
+      f'{victims} victim{"s" * (victims > 1)}',
+      len(group),
+      sum(row['ok'] for row in group),
+      sum(row['restarts'] for row in group),
+      f'{min(row["value"] or 0.0 for row in group):.1f}',
+      f'{statistics.median(row["seconds"] for row in group):.0f}',
+    ]
+    lines.append(f'| {" | ".join(map(str, figures))} |')
+  return '\n'.join(lines)
 
 
 if __name__ == '__main__':

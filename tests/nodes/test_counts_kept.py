@@ -11,7 +11,7 @@ import threading
 import pytest
 
 from callsheet.errors import ConnectionLost
-from callsheet.nodes import count_journal
+from callsheet.nodes import count_journal, last_writes
 from callsheet.nodes.counter import Counter, Tally
 
 pytestmark = pytest.mark.timeout(60)
@@ -145,3 +145,37 @@ def test_a_file_that_can_not_be_written_is_said_once(tmp_path, monkeypatch, capl
   counter.report('actor', {'steps': 5})
   counter.close()
   assert Counter(str(tmp_path)).counts() == {'steps': 5}
+
+
+def test_a_disk_that_was_full_has_all_counts_once_there_is_room(tmp_path, monkeypatch):
+  counter, write = Counter(str(tmp_path)), os.write
+  counter.report('actor', {'steps': 1})
+  room = threading.Event()
+
+  def full(*args):
+    if not room.is_set():
+      raise OSError(28, 'No space left on device')
+    return write(*args)
+
+  monkeypatch.setattr(os, 'write', full)
+  counter.report('actor', {'steps': 2})
+  later = threading.Timer(0.3, room.set)
+  later.start()
+  counter.close()
+  later.join()
+  assert Counter(str(tmp_path)).counts() == {'steps': 2}
+
+
+def test_a_disk_that_stays_full_is_not_waited_for_longer(tmp_path, monkeypatch):
+  monkeypatch.setattr(last_writes, 'PATIENCE', 0.2)
+  counter = Counter(str(tmp_path))
+  counter.report('actor', {'steps': 1})
+
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(os, 'write', full)
+    counter.report('actor', {'steps': 2})
+    counter.close()
+  assert Counter(str(tmp_path)).counts() == {'steps': 1}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsheet.errors import ConnectionLost, Unavailable
+from callsheet.errors import ConnectionLost, DeadlineExceeded, Unavailable
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.metrics import COLUMNS, MetricsFiles, Rates
 from callsheet.nodes.recorder import Recorder
@@ -294,6 +294,35 @@ def test_the_last_row_is_there_though_answers_are_lost(tmp_path):
   one.close()
   (row,), _ = read(tmp_path)
   assert row['evaluator/return'] == 500.0
+
+
+@pytest.mark.parametrize('error', [Unavailable('gone'), DeadlineExceeded('silent')])
+def test_the_last_row_is_there_though_the_replay_is_not(tmp_path, error):
+  replay = Tables()
+  one = recorder(tmp_path, replay=replay, period=0.01)
+  with Loop(one):
+    eventually(one.latest)
+    replay.error = error
+    one.record('evaluator', {'return': 500.0})
+  one.close()
+  rows, _ = read(tmp_path)
+  assert rows[-1]['evaluator/return'] == 500.0
+  assert rows[-1]['replay_size'] == 10
+
+
+def test_the_last_row_waits_for_room_on_the_disk(tmp_path, monkeypatch):
+  append, attempts = MetricsFiles.append, []
+
+  def full(files, row):
+    attempts.append(row)
+    if len(attempts) < 3:
+      raise OSError(28, 'No space left on device')
+    append(files, row)
+
+  monkeypatch.setattr(MetricsFiles, 'append', full)
+  one = recorder(tmp_path)
+  one.close()
+  assert read(tmp_path)[0] == attempts[-1:]
 
 
 def test_a_stop_does_not_wait_for_the_period():
