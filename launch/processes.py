@@ -24,6 +24,7 @@ import cloudpickle
 
 from callsheet.errors import UsageError
 from callsheet.launch.accelerators import allot
+from callsheet.launch.appending import Appended
 from callsheet.launch.crew import Stacks
 from callsheet.launch.debugger import Debugger
 from callsheet.launch.devices import process_environment, unit_resources
@@ -210,7 +211,7 @@ class ProcessCrew:
       log.write(f'[callsheet {now}] {text.rstrip()}\n')
 
   def _copy_output(self, unit: str, output: BinaryIO) -> None:
-    with open(self.log(unit), 'ab', buffering=0) as log:
+    with contextlib.closing(Appended(self.log(unit))) as log:
       for line in output:
         log.write(line)
         if self._options.echo:

@@ -8,10 +8,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from io import FileIO
-from typing import BinaryIO
 
 from callsheet.errors import UsageError
+from callsheet.launch.appending import Appended
 
 
 class Logs:
@@ -59,14 +58,14 @@ class Logs:
 
   def copy(self, unit: str, output: Iterable[bytes]) -> None:
     """Copies the lines that a process prints, until it ends."""
-    with open(self.path(unit), 'ab', buffering=0) as log:
+    with contextlib.closing(Appended(self.path(unit))) as log:
       for line in output:
         self.take(unit, line, log)
 
-  def take(self, unit: str, line: bytes, log: BinaryIO | FileIO | None = None) -> None:
+  def take(self, unit: str, line: bytes, log: Appended | None = None) -> None:
     """Takes in one line that a unit printed; `log` is its file if that is open."""
     if log is None:
-      with open(self.path(unit), 'ab', buffering=0) as log:
+      with contextlib.closing(Appended(self.path(unit))) as log:
         log.write(line)
     else:
       log.write(line)

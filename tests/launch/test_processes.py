@@ -65,6 +65,23 @@ def test_log_folder_that_cannot_be_made(tmp_path):
     launch(program, Processes(log_directory=str(tmp_path / 'file' / 'logs')))
 
 
+class Talkative:
+  """Prints more than a pipe holds."""
+
+  def run(self) -> None:
+    for _ in range(4000):
+      print('x' * 100)
+
+
+@pytest.mark.parametrize('log', ['/dev/full', '/nowhere/at.all'])
+def test_a_log_that_can_not_be_written_stops_nobody(tmp_path, log):
+  (tmp_path / 'talkative.log').symlink_to(log)
+  program = Program('talkative')
+  program.add('talkative', Talkative)
+  with start(program, Processes(log_directory=str(tmp_path), echo=False)) as running:
+    assert running.wait(30)
+
+
 def test_killed_process_is_restarted(tmp_path):
   program = Program('phoenix')
   program.add('hold', services.Forever, 'hold', str(tmp_path / 'closed'))
