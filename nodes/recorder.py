@@ -72,11 +72,8 @@ class Recorder:
     period: float = 1.0,
     sinks: Sequence[SinkOptions] = (),
   ) -> None:
-    # The last row, too, has them if a connection is lost.
-    self._counts = retried(with_deadline(counter.counts, _QUESTION))
-    self._statistics = retried(with_deadline(joined(replay).statistics, _QUESTION))
+    self._counter, self._replay, self._period = counter, joined(replay), period
     self._known: _Known = {}, {}
-    self._period = period
     self._lock = threading.Lock()
     self._figures: dict[str, dict[int, float]] = defaultdict(dict)
     self._files = None if directory is None else MetricsFiles(directory)
@@ -132,7 +129,10 @@ class Recorder:
       self._sinks.finish(self._outcome)
 
   def _ask(self) -> None:
-    self._known = self._counts(), self._statistics()
+    # The last row, too, has them if a connection is lost.
+    counts = retried(with_deadline(self._counter.counts, _QUESTION))
+    statistics = retried(with_deadline(self._replay.statistics, _QUESTION))
+    self._known = counts(), statistics()
 
   def _write(self, attempt: Callable[[Callable[[], None]], None] = _once) -> None:
     row, files = self._next_row(), self._files
