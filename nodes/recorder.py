@@ -11,8 +11,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from callsheet.calls import retried, with_deadline
-from callsheet.errors import CourierError, DeadlineExceeded, Unavailable
+from callsheet.calls import with_deadline
+from callsheet.errors import (
+  ConnectionLost,
+  CourierError,
+  DeadlineExceeded,
+  Unavailable,
+)
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.last_writes import last_write
 from callsheet.nodes.metrics import MetricsFiles, Rates, Row
@@ -39,7 +44,7 @@ _REPLAY_FIGURES = (
 _WINDOW = 5
 _UNTOLD: Outcome = 'interrupted'
 _QUESTION = 3.0  # seconds in which counter and replay answer, or a row is left out
-_Known = tuple[Mapping[str, int], Mapping[str, TableStatistics]]
+_PAUSE = 0.05  # seconds before a lost question is asked again
 
 
 def _once(write: Callable[[], None]) -> None:
@@ -73,7 +78,9 @@ class Recorder:
     sinks: Sequence[SinkOptions] = (),
   ) -> None:
     self._counter, self._replay, self._period = counter, joined(replay), period
-    self._known: _Known = {}, {}
+    # What they told last.
+    self._counts: Mapping[str, int] = {}
+    self._tables: Mapping[str, TableStatistics] = {}
     self._lock = threading.Lock()
     self._figures: dict[str, dict[int, float]] = defaultdict(dict)
     self._files = None if directory is None else MetricsFiles(directory)
@@ -107,7 +114,7 @@ class Recorder:
     """Writes a row each period until the stop."""
     while not stop.wait(self._period):
       # One that is being restarted has no figures now; the next row comes soon.
-      with contextlib.suppress(Unavailable, DeadlineExceeded):
+      with contextlib.suppress(ConnectionLost, Unavailable, DeadlineExceeded):
         self._ask()
         self._write()
 
@@ -122,17 +129,25 @@ class Recorder:
     Of a full disk it waits a moment for room.
     """
     try:
-      with contextlib.suppress(CourierError):
-        self._ask()
+      self._ask_at_last()
       self._write(last_write)
     finally:
       self._sinks.finish(self._outcome)
 
   def _ask(self) -> None:
-    # The last row, too, has them if a connection is lost.
-    counts = retried(with_deadline(self._counter.counts, _QUESTION))
-    statistics = retried(with_deadline(self._replay.statistics, _QUESTION))
-    self._known = counts(), statistics()
+    self._counts = with_deadline(self._counter.counts, _QUESTION)()
+    self._tables = with_deadline(self._replay.statistics, _QUESTION)()
+
+  def _ask_at_last(self) -> None:
+    """Again where an answer was lost, but no longer than one may take."""
+    until = time.monotonic() + _QUESTION
+    while time.monotonic() < until:
+      try:
+        return self._ask()
+      except ConnectionLost:
+        time.sleep(_PAUSE)
+      except CourierError:
+        return
 
   def _write(self, attempt: Callable[[Callable[[], None]], None] = _once) -> None:
     row, files = self._next_row(), self._files
@@ -154,11 +169,11 @@ class Recorder:
       self._said = True
 
   def _next_row(self) -> Row:
-    counts, tables = self._known
+    counts = self._counts
     seconds = time.monotonic() - self._started
     row: Row = {'seconds': seconds, **dict.fromkeys(_COUNTS, 0), **counts}
     row.update(self._rates.observe(seconds, counts))
-    for index, (table, statistics) in enumerate(tables.items()):
+    for index, (table, statistics) in enumerate(self._tables.items()):
       suffix = f'/{table}' if index else ''
       row[f'samples_per_insert{suffix}'] = statistics.samples_per_insert
       row[f'replay_size{suffix}'] = statistics.size

@@ -88,3 +88,11 @@ def test_the_audit_finds_it(
   path.write_text(change(path.read_text()))
   found = audit(*ledger)
   assert len(found) == 1 and complaint in found[0]
+
+
+def test_a_replay_that_is_killed_as_the_run_ends_can_not_end_in_order(
+  ledger: tuple[Path, Path],
+) -> None:
+  file = ledger[0] / 'n-1.jsonl'
+  file.write_text(file.read_text().replace('ends', 'end'))
+  assert audit(*ledger, replay_killed=True) == []

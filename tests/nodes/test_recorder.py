@@ -296,16 +296,21 @@ def test_the_last_row_is_there_though_answers_are_lost(tmp_path):
   assert row['evaluator/return'] == 500.0
 
 
-@pytest.mark.parametrize('error', [Unavailable('gone'), DeadlineExceeded('silent')])
+@pytest.mark.parametrize(
+  'error',
+  [Unavailable('gone'), DeadlineExceeded('silent'), ConnectionLost('again and again')],
+)
 def test_the_last_row_is_there_though_the_replay_is_not(tmp_path, error):
-  replay = Tables()
-  one = recorder(tmp_path, replay=replay, period=0.01)
+  replay, counter = Tables(), Counter()
+  one = recorder(tmp_path, counter, replay, period=0.01)
   with Loop(one):
     eventually(one.latest)
     replay.error = error
     one.record('evaluator', {'return': 500.0})
+  counter.add(episodes=3)
   one.close()
   rows, _ = read(tmp_path)
+  assert rows[-1]['episodes'] == 3
   assert rows[-1]['evaluator/return'] == 500.0
   assert rows[-1]['replay_size'] == 10
 
