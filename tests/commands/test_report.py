@@ -55,6 +55,9 @@ def test_what_has_begun():
   assert report.has_begun(ROW)
   assert not report.has_begun({'seconds': 1.0})
   assert not report.has_begun({'seconds': 1.0, 'actor_steps': 0})
+  acted = {'seconds': 1.0, 'actor_steps': 9, 'learner_steps': 0}
+  assert report.has_begun(acted) and not report.has_learnt(acted)
+  assert report.has_learnt(ROW)
 
 
 @pytest.mark.parametrize('rows', [[{'seconds': 1.0}], [{'actor_steps': 3}, ROW]])

@@ -11,7 +11,12 @@ Row = Mapping[str, Any]
 
 def has_begun(row: Row) -> bool:
   """Whether an actor or the learner had stepped by then."""
-  return bool(row.get('actor_steps') or row.get('learner_steps'))
+  return bool(row.get('actor_steps')) or has_learnt(row)
+
+
+def has_learnt(row: Row) -> bool:
+  """Whether the learner had stepped by then."""
+  return bool(row.get('learner_steps'))
 
 
 def summary(directory: str, rows: Sequence[Row], target_return: float | None) -> str:

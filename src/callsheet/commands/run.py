@@ -83,10 +83,13 @@ def carry_out(
         acts=run.acts,
       )
   except (KeyboardInterrupt, UsageError, NodeFailed) as error:
-    # A node that failed has left its log; a run that never began has left nothing.
-    refused = not isinstance(error, NodeFailed) or error.refused
-    begun = any(map(report.has_begun, folders.read_metrics(folder.path)))
-    if refused and not begun and not run.resumed:
+    rows = folders.read_metrics(folder.path)
+    if isinstance(error, NodeFailed):
+      # Its log stays; but actors may step before another node is refused what it asks.
+      keep = not error.refused or any(map(report.has_learnt, rows))
+    else:
+      keep = any(map(report.has_begun, rows))
+    if not keep and not run.resumed:
       folders.discard(folder)
       raise
     resumable = bool(snapshots.numbered(Path(folder.path, snapshots.IN_RUN)))
