@@ -71,7 +71,6 @@ _DM_CONTROL = (
   '--num_actors=1',
   '--num_environments=2',
   '--num_episodes=5',
-  '--evaluation_period=10',
 )
 _SAC = _zoo('SAC')
 _EXPERT_DATA = 'dqn-expert-CartPole-v1'
@@ -177,6 +176,21 @@ ROWS = (
     ),
   ),
   Row('sac', 'Pendulum-v1', -157, _SAC, _FEW),
+  Row(
+    'sac',
+    'dm_control/walker-walk',
+    891,
+    _CURL,
+    (
+      *_DM_CONTROL,
+      '--env_options=action_repeat=2',
+      '--evaluation_period=20',
+      '--hidden_sizes=256,256',
+      '--learning_rate=0.0005',
+      '--batch_size=128',
+      '--samples_per_insert=128',
+    ),
+  ),
   Row('sac_discrete', 'CartPole-v1', 475, _GYMNASIUM),
   Row('td3', 'Pendulum-v1', -157, _SAC, _FEW),
   Row('ddpg', 'Pendulum-v1', -157, _SAC, _FEW),
@@ -187,7 +201,12 @@ ROWS = (
     'dm_control/cartpole-swingup',
     835,
     _CURL,
-    (*_DM_CONTROL, '--env_options=action_repeat=4', '--v_max=400'),
+    (
+      *_DM_CONTROL,
+      '--evaluation_period=10',
+      '--env_options=action_repeat=4',
+      '--v_max=400',
+    ),
   ),
   Row('mpo', 'Pendulum-v1', -157, _SAC, ('--num_episodes=10', '--replay_checkpoint')),
   Row(
