@@ -80,6 +80,8 @@ class IMPALAConfig:
     learning_rate: the optimizer's.
     optimizer_epsilon: the optimizer's.
     max_gradient_norm: the global norm is clipped to it; None for no clipping.
+    evaluation_greedy: evaluation takes the likeliest action; else it draws one, as
+      acting does. In Atari some games only begin at an action that is seldom likeliest.
 
   Raises:
     UsageError: a value out of its range.
@@ -104,6 +106,7 @@ class IMPALAConfig:
   learning_rate: float = 2e-3
   optimizer_epsilon: float = 1e-5
   max_gradient_norm: float | None = 1.0
+  evaluation_greedy: bool = True
 
   def __post_init__(self) -> None:
     for name in ('unroll_length', 'batch_size', 'queue_size', 'num_stacked'):
@@ -270,7 +273,8 @@ def impala(
     params: IMPALAParams, carry: Memory, observation: jax.Array, key: chex.PRNGKey
   ) -> tuple[jax.Array, Memory, tuple[()]]:
     predicted, memory = network.step(params.network, observation, carry)
-    return predicted.policy.mode(), memory, ()
+    played = predicted.policy
+    return played.mode() if config.evaluation_greedy else played.sample(key), memory, ()
 
   counted = EnvironmentSpec(
     spec.observation, specs.DiscreteArray(num_actions, np.int32)

@@ -207,8 +207,8 @@ def test_a_torso_of_its_own_for_the_value_has_more_parameters():
   assert count[1] - count[0] == 3 * 8 + 8
 
 
-def test_it_evaluates_by_the_likeliest_action():
-  agent = made()
+def test_it_evaluates_by_the_likeliest_action_or_by_drawing_one():
+  agent, drawing = made(), made(evaluation_greedy=False)
   params = agent.parameters(started(agent))
   moved = jax.tree.map(lambda leaf: leaf, params.network)
   moved = {**moved, 'policy': {**moved['policy'], 'b': jnp.array([0.0, 5.0, 4.0])}}
@@ -218,6 +218,10 @@ def test_it_evaluates_by_the_likeliest_action():
   best, _, _ = agent.evaluation_policy(params, {}, observation, jax.random.PRNGKey(0))
   assert set(np.asarray(best).tolist()) == {1}
   assert {1, 2} <= set(np.asarray(drawn).tolist())
+  as_acting, _, _ = drawing.evaluation_policy(
+    params, {}, observation, jax.random.PRNGKey(0)
+  )
+  np.testing.assert_array_equal(as_acting, drawn)
 
 
 @pytest.mark.parametrize(

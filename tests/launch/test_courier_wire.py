@@ -99,9 +99,15 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
     array = bits.integers(0, 2, size).astype(dtype).reshape(shape)
   else:
     array = np.zeros(shape, dtype)
-  view = draw(st.sampled_from(['whole', 'strided', 'transposed', 'reversed', 'frozen']))
+  if draw(st.booleans()) and not dtype.hasobject:
+    array = array.astype(pickle.loads(pickle.dumps(dtype)))
+  view = draw(
+    st.sampled_from(['whole', 'strided', 'part', 'transposed', 'reversed', 'frozen'])
+  )
   if view == 'strided' and array.ndim:
     return array[::2]
+  if view == 'part' and array.ndim:
+    return array.T[1:, ..., ::2]
   if view == 'transposed':
     return array.T
   if view == 'reversed' and array.ndim:
@@ -140,6 +146,13 @@ def test_sizes_at_the_edges(size: int, count: int) -> None:
   value = [np.full(size, i % 251, np.uint8) for i in range(count)]
   assert_same(through(value), value)
   assert_same(through([bytes(v) for v in value]), [bytes(v) for v in value])
+
+
+def test_stacked_frames_are_sent_from_where_they_are() -> None:
+  dtype = pickle.loads(pickle.dumps(np.dtype(np.uint8)))  # As a replay's specs were.
+  memory = np.zeros((8, 4, 84, 84), dtype)
+  [buffer] = pickling.dumps({'observation': memory.transpose(0, 2, 3, 1)})[1]
+  assert np.shares_memory(np.asarray(buffer), memory)
 
 
 def test_shared_and_cyclic_structures() -> None:

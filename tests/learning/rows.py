@@ -65,6 +65,17 @@ def _zoo(agent: str) -> str:
 _CURL = (
   '[Laskin et al. 2020](https://arxiv.org/abs/2004.04136): SAC on states, 100,000 steps'
 )
+_OVERTRAINED = (
+  '[Kielak 2020](https://arxiv.org/abs/2003.10181): overtrained Rainbow, 400,000 frames'
+)
+# Small pictures, for two cores; a game ends as in Mnih et al. 2015 after five minutes.
+_BREAKOUT = (
+  '--env_options=screen_size=64,zero_discount_on_life_loss=true,max_frames=18000',
+  '--num_actors=1',
+  '--num_episodes=10',
+  '--torso=shallow',
+  '--hidden_sizes=256',
+)
 # One actor of few environments: such agents need few steps, and the cores for learning.
 _FEW = ('--num_actors=1', '--num_environments=4', '--num_episodes=10')
 _DM_CONTROL = (
@@ -126,6 +137,29 @@ ROWS = (
     variant='expert',
   ),
   Row('dqn', 'Acrobot-v1', -100, _GYMNASIUM),
+  Row(
+    'dqn',
+    'ALE/Breakout-v5',
+    9.8,
+    _OVERTRAINED,
+    (
+      *_BREAKOUT,
+      '--num_environments=8',
+      '--evaluation_period=120',
+      '--evaluation_epsilon=0.05',
+      '--num_stacked=4',
+      '--dueling',
+      '--n_step=5',
+      '--batch_size=32',
+      '--learning_rate=0.0003',
+      '--adam_epsilon=0.00015',
+      '--target_update_period=500',
+      '--min_replay_size=5000',
+      '--max_replay_size=200000',
+      '--epsilon=0.1',
+    ),
+    seeds=(0,),
+  ),
   Row('rainbow', 'CartPole-v1', 475, _GYMNASIUM),
   Row('r2d2', 'bsuite/memory_size/4', 1, _BSUITE),
   Row('r2d2', 'MaskedCartPole-v1', 475, _GYMNASIUM),
@@ -143,6 +177,25 @@ ROWS = (
       '--max_gradient_norm=none',
       '--learning_rate=0.001',
     ),
+  ),
+  Row(
+    'impala',
+    'ALE/Breakout-v5',
+    9.8,
+    _OVERTRAINED,
+    (
+      *_BREAKOUT,
+      '--num_environments=16',
+      '--evaluation_period=150',
+      '--evaluation_greedy=false',
+      '--shared_torso',
+      '--unroll_length=10',
+      '--batch_size=8',
+      '--queue_size=16',
+      '--learning_rate=0.001',
+      '--max_actor_steps=3000000',
+    ),
+    seeds=(0,),
   ),
   Row('ppo', 'CartPole-v1', 475, _GYMNASIUM),
   Row('ppo', 'MaskedCartPole-v1', 475, _GYMNASIUM, ('--lstm_size=64',)),

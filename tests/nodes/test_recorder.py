@@ -2,71 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
-import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callsheet.errors import ConnectionLost, DeadlineExceeded, Unavailable
 from callsheet.nodes.counter import Counter
 from callsheet.nodes.metrics import COLUMNS, MetricsFiles, Rates
-from callsheet.nodes.recorder import Recorder
-from callsheet.nodes.replay import TableStatistics
-from tests.nodes.small import Loop, eventually
+from tests.nodes.recording import Tables, read, recorder, row_of, statistics
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def statistics(size=10, samples_per_insert=2.0, credit=5.0, state='open'):
-  return TableStatistics(
-    size,
-    100,
-    size,
-    2 * size,
-    samples_per_insert,
-    credit,
-    state,
-    bytes=4000,
-    inserts_per_second=20.0,
-    samples_per_second=40.0,
-    waiting_samplers=1,
-    samplers_blocked_seconds=0.5,
-    sample_age=3.5,
-  )
-
-
-class Tables:
-  """In the replay's place: has statistics, unless an error is put in their place."""
-
-  def __init__(self, **tables):
-    self.tables, self.error, self.asked = tables or {'t': statistics()}, None, 0
-
-  def statistics(self):
-    self.asked += 1
-    if self.error is not None:
-      raise self.error
-    return dict(self.tables)
-
-
-def recorder(directory, counter=None, replay=None, period=1000.0):
-  folder = None if directory is None else str(directory)
-  return Recorder(folder, counter or Counter(), replay or Tables(), period)
-
-
-def row_of(one):
-  one.close()
-  return one.latest()
-
-
-def read(directory):
-  """The rows of both files."""
-  lines = (directory / 'metrics.jsonl').read_text().splitlines()
-  with open(directory / 'metrics.csv', newline='') as table:
-    return [json.loads(line) for line in lines], list(csv.DictReader(table))
 
 
 # What is in a row.
@@ -261,119 +207,3 @@ def test_empty_and_wholly_cut_files_begin_anew(tmp_path):
   recorder(tmp_path).close()
   lines, table = read(tmp_path)
   assert len(lines) == len(table) == 1
-
-
-# Its loop.
-
-
-def test_a_row_each_period_and_the_last_one_on_close(tmp_path):
-  counter = Counter()
-  one = recorder(tmp_path, counter, period=0.002)
-  with Loop(one) as loop:
-    eventually(
-      lambda: (tmp_path / 'metrics.csv').exists() and len(read(tmp_path)[1]) > 2
-    )
-  loop.ended.result(0)
-  written = len(read(tmp_path)[0])
-  counter.add(episodes=3)
-  one.close()
-  lines, _ = read(tmp_path)
-  assert len(lines) == written + 1
-  assert lines[-1]['episodes'] == 3
-  assert one.latest() == lines[-1]
-
-
-def test_the_last_row_is_there_though_answers_are_lost(tmp_path):
-  class Losing(Tables):
-    def statistics(self):
-      self.error = ConnectionLost('gone') if self.asked < 2 else None
-      return super().statistics()
-
-  one = recorder(tmp_path, replay=Losing())
-  one.record('evaluator', {'return': 500.0})
-  one.close()
-  (row,), _ = read(tmp_path)
-  assert row['evaluator/return'] == 500.0
-
-
-@pytest.mark.parametrize(
-  'error',
-  [Unavailable('gone'), DeadlineExceeded('silent'), ConnectionLost('again and again')],
-)
-def test_the_last_row_is_there_though_the_replay_is_not(tmp_path, error):
-  replay, counter = Tables(), Counter()
-  one = recorder(tmp_path, counter, replay, period=0.01)
-  with Loop(one):
-    eventually(one.latest)
-    replay.error = error
-    one.record('evaluator', {'return': 500.0})
-  counter.add(episodes=3)
-  one.close()
-  rows, _ = read(tmp_path)
-  assert rows[-1]['episodes'] == 3
-  assert rows[-1]['evaluator/return'] == 500.0
-  assert rows[-1]['replay_size'] == 10
-
-
-def test_the_last_row_waits_for_room_on_the_disk(tmp_path, monkeypatch):
-  append, attempts = MetricsFiles.append, []
-
-  def full(files, row):
-    attempts.append(row)
-    if len(attempts) < 3:
-      raise OSError(28, 'No space left on device')
-    append(files, row)
-
-  monkeypatch.setattr(MetricsFiles, 'append', full)
-  one = recorder(tmp_path)
-  one.close()
-  assert read(tmp_path)[0] == attempts[-1:]
-
-
-def test_a_stop_does_not_wait_for_the_period():
-  with Loop(recorder(None, period=1000)) as loop:
-    pass
-  loop.ended.result(0)
-
-
-@pytest.mark.parametrize('error', [ConnectionLost('gone'), Unavailable('not there')])
-def test_a_node_that_is_being_restarted_costs_rows_and_nothing_else(error):
-  replay = Tables()
-  one = recorder(None, replay=replay, period=0.002)
-  with Loop(one) as loop:
-    eventually(one.latest)
-    replay.error = error
-    asked = replay.asked
-    eventually(lambda: replay.asked > asked + 2)
-    newest = one.latest()['seconds']
-    replay.error = None
-    eventually(lambda: one.latest()['seconds'] > newest)
-  loop.ended.result(0)
-
-
-def test_any_other_failure_surfaces():
-  replay = Tables()
-  replay.error = ValueError('broken')
-  one = recorder(None, replay=replay, period=0.002)
-  with Loop(one) as loop, pytest.raises(ValueError, match='broken'):
-    loop.ended.result(20)
-
-
-def test_many_nodes_record_while_rows_are_written():
-  one = recorder(None, period=0.0005)
-
-  def record(index):
-    for step in range(300):
-      one.record('actor', {f'figure{step % 40}': float(step)}, index)
-
-  with Loop(one) as loop:
-    threads = [threading.Thread(target=record, args=(i,)) for i in range(4)]
-    for thread in threads:
-      thread.start()
-    for thread in threads:
-      thread.join()
-  loop.ended.result(0)
-  row = row_of(one)
-  assert [row[f'actor/figure{i}'] for i in range(40)] == [
-    float(max(range(i, 300, 40))) for i in range(40)
-  ]
