@@ -46,8 +46,8 @@ def torso(
       'nature': three convolutions, of Mnih et al. 2015
         (https://doi.org/10.1038/nature14236), and dense layers.
       'shallow': two convolutions, of Mnih et al. 2013
-        (https://arxiv.org/abs/1312.5602), and dense layers; an update takes half of what
-        it takes with 'nature'.
+        (https://arxiv.org/abs/1312.5602), and dense layers; an update takes half of
+        what it takes with 'nature'.
       'minatar': one convolution, of Young and Tian 2019
         (https://arxiv.org/abs/1903.03176), and dense layers.
       'impala': the residual network of Espeholt et al. 2018
