@@ -65,6 +65,8 @@ def _zoo(agent: str) -> str:
 _CURL = (
   '[Laskin et al. 2020](https://arxiv.org/abs/2004.04136): SAC on states, 100,000 steps'
 )
+# As Cetin et al. 2022 print it in their table 5. Chosen once runs for SimPLe's 16.4,
+# from the same table, had levelled off near 9.
 _OVERTRAINED = (
   '[Kielak 2020](https://arxiv.org/abs/2003.10181): overtrained Rainbow, 400,000 frames'
 )

@@ -18,11 +18,11 @@ _HEAD = f"""# What the agents are shown to learn
 Made by `make zoo` of the records that `make learn` keeps of its runs, in
 `tests/learning/records`; no number here was typed in. Each run trains until the policy,
 greedy unless a flag says otherwise, reaches the target over a batch of episodes and
-again over as many fresh ones, or until its budget is spent. Steps are those of all
-environments together, an action that is repeated (`action_repeat`) is one; seconds are
-of the whole run, start-up and compilation included, on a small machine with other work
-beside. Figures of several seeds are the median and, in brackets, the extremes; of the
-final return, the mean.
+again over as many fresh ones, or until its budget is spent, or it is stopped. Steps are
+those of all environments together, an action that is repeated (`action_repeat`) is one;
+seconds are of the whole run, start-up and compilation included, on a small machine with
+other work beside. Figures of several seeds are the median and, in brackets, the
+extremes; of the final return, the mean.
 
 ![learning curves]({CURVES})
 
