@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+import threading
 from typing import Any
 
 import jax
@@ -13,13 +14,17 @@ import numpy as np
 from callsheet.errors import UsageError
 
 _ALONE = 'array'
+# Two that orbax writes at once in one process take each other's signals: its number of
+# an operation is the process's. Both may then wait for ever.
+_one_at_a_time = threading.Lock()
 
 
 def save(directory: str, tree: Any) -> None:
   """Writes `tree` to `directory`; there is a whole checkpoint at every moment.
 
   It is written aside (`.new`) and renamed, while what was there waits as `.old`. Where
-  a crash comes between the two renames, `restore` finds the old one.
+  a crash comes between the two renames, `restore` finds the old one. Of threads that
+  call it at once, one writes after the other.
 
   Args:
     directory: of this one checkpoint; the folders above it are made.
@@ -35,7 +40,10 @@ def save(directory: str, tree: Any) -> None:
   aside, old = _aside(directory), _old(directory)
   _remove_leftovers(aside)
   try:
-    with ocp.StandardCheckpointer(multiprocessing_options=_alone_among()) as writer:
+    with (
+      _one_at_a_time,
+      ocp.StandardCheckpointer(multiprocessing_options=_alone_among()) as writer,
+    ):
       writer.save(aside, _boxed(tree))
     if os.path.isdir(directory):
       shutil.rmtree(old, ignore_errors=True)

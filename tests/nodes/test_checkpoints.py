@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from typing import NamedTuple
 
 import jax
@@ -169,3 +170,21 @@ def test_a_damaged_one_is_refused_in_one_line(tmp_path, missing):
   with pytest.raises(UsageError, match=f'^the checkpoint at {path} ') as caught:
     checkpoints.restore(str(path), BASE)
   assert '\n' not in str(caught.value)
+
+
+def test_threads_that_save_at_once_do_not_wait_for_one_another_for_ever(tmp_path):
+  """As a learner and an evaluator do that are threads of one process."""
+
+  def save_often(seed):
+    for _ in range(15):
+      checkpoints.save(str(tmp_path / str(seed)), state(seed))
+
+  threads = [
+    threading.Thread(target=save_often, args=(seed,), daemon=True) for seed in range(4)
+  ]
+  for thread in threads:
+    thread.start()
+  for seed, thread in enumerate(threads):
+    thread.join(60)
+    assert not thread.is_alive()
+    assert_same(checkpoints.restore(str(tmp_path / str(seed)), state()), state(seed))
