@@ -54,6 +54,7 @@ class Row:
 
 
 _GYMNASIUM = "[Gymnasium's threshold](https://gymnasium.farama.org)"
+_GYMNAX = "[gymnax's PPO](https://github.com/RobertTLange/gymnax)"
 _BSUITE = '[always right](https://github.com/google-deepmind/bsuite)'
 
 
@@ -201,6 +202,25 @@ ROWS = (
   ),
   Row('ppo', 'CartPole-v1', 475, _GYMNASIUM),
   Row('ppo', 'MaskedCartPole-v1', 475, _GYMNASIUM, ('--lstm_size=64',)),
+  Row(
+    'ppo',
+    'MinAtar/Breakout-v1',
+    28,
+    _GYMNAX,
+    (
+      '--num_actors=1',
+      '--num_environments=64',
+      '--evaluation_period=40',
+      '--rollout_length=128',
+      '--batch_size=64',
+      '--queue_size=64',
+      '--num_minibatches=8',
+      '--hidden_sizes=64',
+      '--entropy_cost=0.01',
+      '--learning_rate=0.0025',
+      '--max_actor_steps=10000000',
+    ),
+  ),
   Row(
     'ppo',
     'Pendulum-v1',
