@@ -41,6 +41,7 @@ class Shell:
         **os.environ,
         'TMPDIR': str(self.place / 'tmp'),
         'JAX_PLATFORMS': 'cpu',
+        'PYTHONFAULTHANDLER': '1',
         _MARK: self.mark,
         **self.extra,
       },
@@ -105,14 +106,22 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator[Shell]:
-  """Fails a test that leaves a process or a temporary file."""
+  """Fails a test that leaves a process or a temporary file.
+
+  What its processes wrote is shown if it fails, and the stacks of those that still run.
+  """
   (tmp_path / 'tmp').mkdir()
   shell = Shell(tmp_path)
   yield shell
   for process in shell.started:
     if process.poll() is None:
-      process.send_signal(signal.SIGKILL)
-    process.communicate()
+      process.send_signal(signal.SIGABRT)
+    try:
+      said = process.communicate(timeout=20)
+    except subprocess.TimeoutExpired:
+      process.kill()
+      said = process.communicate()
+    print(*said, sep='\n')
   wait_for(lambda: not shell.processes(), 15)
   assert os.listdir(tmp_path / 'tmp') == []
 
