@@ -54,6 +54,7 @@ class Row:
 
 
 _GYMNASIUM = "[Gymnasium's threshold](https://gymnasium.farama.org)"
+# Of its Breakout, which has no sticky actions and ends after 1000 steps.
 _GYMNAX = "[gymnax's PPO](https://github.com/RobertTLange/gymnax)"
 _BSUITE = '[always right](https://github.com/google-deepmind/bsuite)'
 
